@@ -1,0 +1,2 @@
+//! Generates the messages of `wire` from its schema tables.
+fn main() {}

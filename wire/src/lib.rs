@@ -1,0 +1,15 @@
+//! Kafka's wire and record formats: every request, response and record, record batches, headers, error codes.
+//!
+//! This crate is the ground of Highwater: it depends on nothing of the project and knows no clock, socket, file or
+//! thread (`no_std` + `alloc`). Decoding borrows from the frame and never reserves more than the frame justifies.
+#![no_std]
+extern crate alloc;
+
+pub mod codecs;
+pub mod drive;
+pub mod rope;
+pub mod uuid;
+
+pub use codecs::{CodecError, Codecs, Compression};
+pub use rope::Rope;
+pub use uuid::Uuid;
