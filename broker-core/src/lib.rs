@@ -1,3 +1,11 @@
-//! One Kafka node as a state machine: log, replication, quorum, controller.
+//! One Kafka node as a state machine: log, replication, KRaft quorum, controller.
+//!
+//! The core cannot reach the world: it is `no_std`, owns no clock, thread, socket, file or randomness. A driver hands
+//! it inputs with the time at which they happen and carries out its outputs in order (see [`io`]); files are behind
+//! [`disk::Disk`]. The same code runs in the simulator and behind real sockets.
 #![no_std]
 extern crate alloc;
+
+pub mod disk;
+pub mod event;
+pub mod io;

@@ -1,0 +1,382 @@
+//! Everything that matters in a node, as one closed enum.
+//!
+//! Checkers, reports, the terminal view and metrics read these, never log lines. Names and words are Kafka's.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// A topic's name and a partition's number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// The state of a voter or observer of the quorum (KIP-595, KIP-996).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RaftRole {
+    /// Knows no leader of its epoch.
+    Unattached,
+    /// Asks whether it would win (pre-vote).
+    Prospective,
+    /// Asks for votes in a new epoch.
+    Candidate,
+    /// Leads the epoch.
+    Leader,
+    /// Follows the epoch's leader.
+    Follower,
+    /// Gave up leadership of the epoch.
+    Resigned,
+}
+
+/// Why a broker is no longer, or again, served with leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FenceReason {
+    /// No heartbeat for `broker.session.timeout.ms`.
+    SessionExpired,
+    /// It asked for it, or has just registered.
+    Requested,
+    /// Its shutdown is complete.
+    ShutDown,
+}
+
+/// Why a partition's leader, ISR or epoch changed on the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeReason {
+    /// The topic or partition was made.
+    Created,
+    /// A broker was fenced.
+    BrokerFenced,
+    /// A broker was unfenced.
+    BrokerUnfenced,
+    /// A broker shuts down in an orderly way.
+    ControlledShutdown,
+    /// A broker registered again (with a clean or an unclean shutdown behind it).
+    BrokerRegistered,
+    /// The leader asked for it with AlterPartition.
+    AlterPartition,
+    /// ElectLeaders, or the periodic preferred election.
+    PreferredElection,
+    /// ElectLeaders with type unclean, or the periodic unclean election.
+    UncleanElection,
+    /// A reassignment began, went on or ended.
+    Reassignment,
+    /// A configuration changed.
+    ConfigChange,
+    /// A log directory failed.
+    LogDirFailure,
+}
+
+/// The leadership and in-sync set of a partition, as committed by the controller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionState {
+    /// The leader's id, -1 for none.
+    pub leader: i32,
+    /// Raised with each leader change.
+    pub leader_epoch: i32,
+    /// Raised with each change.
+    pub partition_epoch: i32,
+    /// In assignment order.
+    pub replicas: Vec<i32>,
+    /// In sync.
+    pub isr: Vec<i32>,
+    /// Eligible leader replicas (KIP-966).
+    pub elr: Vec<i32>,
+    /// Last known eligible leader replicas.
+    pub last_known_elr: Vec<i32>,
+}
+
+/// A domain fact. The driver knows which node it came from and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    // --- the node
+    /// The node read its disk and listens.
+    Started {
+        /// Whether the log directories had clean-shutdown marks.
+        clean: bool,
+    },
+    /// A segment's tail did not pass validation and was cut when the log was opened.
+    LogRecovered {
+        /// The log.
+        partition: TopicPartition,
+        /// Bytes removed.
+        bytes_cut: u64,
+        /// The log end offset after it.
+        log_end_offset: i64,
+    },
+    /// Controlled shutdown began.
+    ControlledShutdownStarted,
+    /// Controlled shutdown ended: all leadership is moved, or the time was up.
+    ControlledShutdownCompleted {
+        /// Whether the controller said that the broker may go.
+        granted: bool,
+    },
+    /// A connection was closed because of what came over it.
+    ConnectionRefused {
+        /// The peer.
+        peer: String,
+        /// In words.
+        why: String,
+    },
+    /// A log directory failed and is offline.
+    LogDirOffline {
+        /// Its path.
+        dir: String,
+        /// In words.
+        why: String,
+    },
+
+    // --- the quorum
+    /// The raft state machine changed its state.
+    RaftRoleChanged {
+        /// The new role.
+        role: RaftRole,
+        /// The epoch.
+        epoch: i32,
+        /// The leader, if known.
+        leader: Option<i32>,
+    },
+    /// This node won the epoch's election.
+    ElectionWon {
+        /// The epoch.
+        epoch: i32,
+        /// Who voted for it, itself included.
+        granting: Vec<i32>,
+        /// The log end offset at which the epoch starts.
+        start_offset: i64,
+    },
+    /// This node granted its vote.
+    VoteGranted {
+        /// The epoch.
+        epoch: i32,
+        /// To whom.
+        candidate: i32,
+        /// Whether it was only a pre-vote.
+        pre_vote: bool,
+    },
+    /// The quorum leader resigned because a majority stopped fetching (check-quorum), or on shutdown.
+    LeaderResigned {
+        /// The epoch.
+        epoch: i32,
+        /// In words.
+        why: String,
+    },
+    /// The metadata log's high watermark moved on.
+    MetadataCommitted {
+        /// The new high watermark.
+        high_watermark: i64,
+    },
+    /// The metadata log's tail was cut.
+    MetadataTruncated {
+        /// The log end offset before.
+        from: i64,
+        /// The log end offset after.
+        to: i64,
+    },
+    /// A snapshot of the metadata was written.
+    SnapshotWritten {
+        /// It contains all below this offset.
+        end_offset: i64,
+        /// The epoch of its last record.
+        epoch: i32,
+    },
+    /// A snapshot of the metadata was loaded.
+    SnapshotLoaded {
+        /// It contains all below this offset.
+        end_offset: i64,
+        /// The epoch of its last record.
+        epoch: i32,
+    },
+
+    // --- the controller
+    /// This node is the active controller.
+    ControllerActivated {
+        /// Its epoch.
+        epoch: i32,
+    },
+    /// This node is no longer the active controller.
+    ControllerResigned {
+        /// The epoch in which it was.
+        epoch: i32,
+    },
+    /// A broker registered.
+    BrokerRegistered {
+        /// The broker.
+        broker: i32,
+        /// Its new epoch: the offset of the registration record.
+        broker_epoch: i64,
+        /// Whether the shutdown before it was clean.
+        clean: bool,
+    },
+    /// A broker was fenced.
+    BrokerFenced {
+        /// The broker.
+        broker: i32,
+        /// Why.
+        reason: FenceReason,
+    },
+    /// A broker was unfenced.
+    BrokerUnfenced {
+        /// The broker.
+        broker: i32,
+    },
+    /// A broker's controlled shutdown was accepted.
+    BrokerInControlledShutdown {
+        /// The broker.
+        broker: i32,
+    },
+    /// A topic was made.
+    TopicCreated {
+        /// Its name.
+        topic: Arc<str>,
+        /// How many partitions it has.
+        partitions: i32,
+    },
+    /// A topic was deleted.
+    TopicDeleted {
+        /// Its name.
+        topic: Arc<str>,
+    },
+    /// A partition's leader, ISR, ELR or replicas changed, and the change is committed.
+    PartitionChanged {
+        /// The partition.
+        partition: TopicPartition,
+        /// Before; absent when it is new.
+        before: Option<PartitionState>,
+        /// After.
+        after: PartitionState,
+        /// Why.
+        reason: ChangeReason,
+    },
+    /// A dynamic configuration was set (`Some`) or removed.
+    ConfigChanged {
+        /// `topic purchases`, `broker 1`, `broker default`.
+        resource: String,
+        /// The setting.
+        name: String,
+        /// The new value.
+        value: Option<String>,
+    },
+
+    // --- replicas
+    /// This broker leads a partition.
+    BecameLeader {
+        /// The partition.
+        partition: TopicPartition,
+        /// The leader epoch.
+        epoch: i32,
+        /// The log end offset at which the epoch starts.
+        start_offset: i64,
+        /// Its high watermark at that moment.
+        high_watermark: i64,
+    },
+    /// This broker follows a partition's leader.
+    BecameFollower {
+        /// The partition.
+        partition: TopicPartition,
+        /// The leader epoch.
+        epoch: i32,
+        /// The leader, -1 for none.
+        leader: i32,
+        /// Its log end offset.
+        log_end_offset: i64,
+    },
+    /// The leader's ISR got smaller (the change is committed).
+    IsrShrunk {
+        /// The partition.
+        partition: TopicPartition,
+        /// Before.
+        from: Vec<i32>,
+        /// After.
+        to: Vec<i32>,
+    },
+    /// The leader's ISR got larger (the change is committed).
+    IsrExpanded {
+        /// The partition.
+        partition: TopicPartition,
+        /// Before.
+        from: Vec<i32>,
+        /// After.
+        to: Vec<i32>,
+    },
+    /// Records were appended.
+    RecordsAppended {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset.
+        base_offset: i64,
+        /// The log end offset after it.
+        log_end_offset: i64,
+        /// The leader epoch of the last batch.
+        epoch: i32,
+        /// Whether as leader (else as follower).
+        as_leader: bool,
+    },
+    /// A replica's high watermark moved on (or, on a follower, back).
+    HighWatermarkAdvanced {
+        /// The partition.
+        partition: TopicPartition,
+        /// Before.
+        from: i64,
+        /// After.
+        to: i64,
+        /// Whether this replica leads.
+        as_leader: bool,
+    },
+    /// A replica cut its log's tail to agree with its leader.
+    LogTruncated {
+        /// The partition.
+        partition: TopicPartition,
+        /// The log end offset before.
+        from: i64,
+        /// The log end offset after.
+        to: i64,
+        /// The local high watermark before.
+        high_watermark: i64,
+    },
+    /// The first offset of a log moved on.
+    LogStartOffsetAdvanced {
+        /// The partition.
+        partition: TopicPartition,
+        /// Before.
+        from: i64,
+        /// After.
+        to: i64,
+    },
+    /// A segment was rolled.
+    SegmentRolled {
+        /// The partition.
+        partition: TopicPartition,
+        /// The base offset of the new segment.
+        base_offset: i64,
+    },
+    /// A fetch from the leader failed; the partition waits or gives up until new metadata comes.
+    FetchFailed {
+        /// The partition.
+        partition: TopicPartition,
+        /// Kafka's name of the error.
+        error: String,
+    },
+    /// A produce request was refused.
+    ProduceRefused {
+        /// The partition.
+        partition: TopicPartition,
+        /// Kafka's name of the error.
+        error: String,
+    },
+    /// Anything that Kafka logs as a warning or an error and that no other event says.
+    Warning {
+        /// In words.
+        text: String,
+    },
+}
