@@ -9,3 +9,10 @@ extern crate alloc;
 pub mod disk;
 pub mod event;
 pub mod io;
+pub mod log;
+
+/// What tests of this and other crates need: not part of a node.
+#[cfg(any(test, feature = "testing"))]
+pub mod testing {
+    pub use crate::disk::mem::{Fault, MemDisk, Op, Unsynced};
+}

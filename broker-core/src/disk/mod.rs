@@ -6,6 +6,9 @@
 //!
 //! Paths are relative to the host's root, `/`-separated, without a leading slash: `data/purchases-0/00….log`.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod mem;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;

@@ -1,0 +1,1 @@
+//! Kafka's small text files: checkpoints, `meta.properties`, `partition.metadata`, the mark of a clean shutdown.

@@ -1,0 +1,126 @@
+//! What can go wrong with a log: one enum per operation.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::disk::DiskError;
+
+/// Why opening, cutting or closing a log failed. The log directory goes offline.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// A file could not be read or written.
+    #[error("{path}: {error}")]
+    Disk {
+        /// The file or directory.
+        path: String,
+        /// The reason.
+        error: DiskError,
+    },
+    /// A file is there and is not what it should be.
+    #[error("{path}: {why}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// In words.
+        why: String,
+    },
+}
+
+/// Which record of a request was refused, and why: `RecordErrors` of a produce response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    /// The record's index in its batch.
+    pub batch_index: i32,
+    /// In Kafka's words.
+    pub message: String,
+}
+
+/// Why records were not appended. Nothing was written, unless it is [`AppendError::Disk`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// INVALID_RECORD.
+    #[error("{message}")]
+    InvalidRecord {
+        /// In Kafka's words.
+        message: String,
+        /// The records at fault, when it is about single ones.
+        record_errors: Vec<RecordError>,
+    },
+    /// INVALID_TIMESTAMP: a record is too old or too far in the future.
+    #[error("{message}")]
+    InvalidTimestamp {
+        /// In Kafka's words.
+        message: String,
+        /// The records at fault.
+        record_errors: Vec<RecordError>,
+    },
+    /// CORRUPT_MESSAGE: the CRC or the framing is wrong.
+    #[error("{message}")]
+    Corrupt {
+        /// In Kafka's words.
+        message: String,
+    },
+    /// MESSAGE_TOO_LARGE: a batch exceeds `max.message.bytes`.
+    #[error(
+        "The record batch size in the append to {log} is {size} bytes which exceeds the maximum configured value of {limit}."
+    )]
+    MessageTooLarge {
+        /// The partition.
+        log: String,
+        /// The batch's size.
+        size: usize,
+        /// `max.message.bytes`.
+        limit: usize,
+    },
+    /// RECORD_LIST_TOO_LARGE: more than a segment can hold.
+    #[error(
+        "The record batch size in the append to {log} is {size} bytes which exceeds the maximum configured segment size of {limit}."
+    )]
+    RecordListTooLarge {
+        /// The partition.
+        log: String,
+        /// The size of all batches.
+        size: usize,
+        /// `segment.bytes`.
+        limit: usize,
+    },
+    /// A follower was given what does not continue its log.
+    #[error("offsets in the append to {log} begin at {first_offset}, the log end offset is {log_end_offset}")]
+    UnexpectedOffset {
+        /// The partition.
+        log: String,
+        /// The first offset given.
+        first_offset: i64,
+        /// The log end offset.
+        log_end_offset: i64,
+    },
+    /// KAFKA_STORAGE_ERROR: the disk failed; the log directory goes offline.
+    #[error("{0}")]
+    Disk(DiskError),
+}
+
+/// Why nothing was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// OFFSET_OUT_OF_RANGE.
+    #[error("offset {offset} is outside of the log from {log_start_offset} to {log_end_offset}")]
+    OffsetOutOfRange {
+        /// The offset that was asked for.
+        offset: i64,
+        /// Where the log starts.
+        log_start_offset: i64,
+        /// Where it ends.
+        log_end_offset: i64,
+    },
+    /// KAFKA_STORAGE_ERROR: the disk failed; the log directory goes offline.
+    #[error("{0}")]
+    Disk(DiskError),
+    /// CORRUPT_MESSAGE: what lies in the file is no batch.
+    #[error("no valid record batch at position {position} of segment {segment_base}")]
+    Corrupt {
+        /// The segment's base offset.
+        segment_base: i64,
+        /// Where.
+        position: u32,
+    },
+}
