@@ -5,11 +5,19 @@
 #![no_std]
 extern crate alloc;
 
+pub mod api;
+pub mod codec;
 pub mod codecs;
 pub mod drive;
+pub mod frame;
+pub mod messages;
+pub mod records;
 pub mod rope;
+mod serde;
 pub mod uuid;
 
+pub use api::{ApiInfo, ApiKey, VersionRange};
+pub use codec::{DecodeError, DecodeReason, EncodeError, Message, Reader, Record, Request, Writer};
 pub use codecs::{CodecError, Codecs, Compression};
 pub use rope::Rope;
 pub use uuid::Uuid;

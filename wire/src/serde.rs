@@ -1,0 +1,151 @@
+//! How records lie in keys and values of their logs.
+//!
+//! Metadata records (`AbstractApiMessageSerde.java`): frame version 1, key and version as unsigned varints, then the
+//! fields. Coordinators' records (`CoordinatorRecordSerde.java`): the number of the kind, or the version of the
+//! value, as an int16, then the fields.
+
+use alloc::vec::Vec;
+
+use crate::codec::{DecodeError, DecodeReason, EncodeError, Reader, Record, Writer};
+use crate::records::{GroupKey, GroupValue, MetadataRecord, TransactionLogKey, TransactionLogValue};
+
+/// The version of the frame around a metadata record.
+const FRAME_VERSION: u32 = 1;
+
+impl MetadataRecord {
+    /// Decodes the value of a record of the metadata log.
+    pub fn decode_value(value: &[u8]) -> Result<MetadataRecord, DecodeError> {
+        Ok(MetadataRecord::decode_versioned(value)?.0)
+    }
+
+    /// Decodes the value of a record of the metadata log, and tells its version.
+    pub fn decode_versioned(value: &[u8]) -> Result<(MetadataRecord, i16), DecodeError> {
+        let mut r = Reader::from_slice(value);
+        r.begin("MetadataRecord");
+        let frame = r.uvarint()?;
+        if frame != FRAME_VERSION {
+            return Err(r.error(DecodeReason::Value(frame.into())));
+        }
+        let key = small(&mut r)?;
+        let version = small(&mut r)?;
+        let record = MetadataRecord::decode_fields(key, &mut r, version)?;
+        r.finish()?;
+        Ok((record, version))
+    }
+
+    /// The value of a record of the metadata log, at the latest version, which is what Kafka writes at
+    /// metadata.version 4.3-IV0.
+    pub fn encode_value(&self) -> Vec<u8> {
+        // The latest version has every field, and no field is too long that was decoded or validated.
+        self.encode_value_at(self.max_version()).expect("the latest version takes every value")
+    }
+
+    /// The value of a record of the metadata log, at `version`.
+    pub fn encode_value_at(&self, version: i16) -> Result<Vec<u8>, EncodeError> {
+        let mut w = Writer::with_capacity(64);
+        self.write_value(&mut w, version)?;
+        w.into_bytes()
+    }
+
+    /// Appends the value of a record of the metadata log.
+    pub fn write_value(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError> {
+        w.uvarint(FRAME_VERSION);
+        w.uvarint(self.key() as u32);
+        w.uvarint(version as u32);
+        self.encode_fields(w, version)
+    }
+}
+
+/// A key or version that was written as an unsigned varint.
+fn small(r: &mut Reader<'_>) -> Result<i16, DecodeError> {
+    let value = r.uvarint()?;
+    i16::try_from(value).map_err(|_| r.error(DecodeReason::Value(value.into())))
+}
+
+/// Keys have one version, 0: a kind whose key changes becomes another kind.
+const KEY_VERSION: i16 = 0;
+
+impl GroupKey {
+    /// Decodes the key of a record of `__consumer_offsets`.
+    pub fn decode(key: &[u8]) -> Result<GroupKey, DecodeError> {
+        let mut r = Reader::from_slice(key);
+        r.begin("GroupKey");
+        let kind = r.i16()?;
+        let key = GroupKey::decode_fields(kind, &mut r, KEY_VERSION)?;
+        r.finish()?;
+        Ok(key)
+    }
+
+    /// The key of a record of `__consumer_offsets`.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut w = Writer::with_capacity(64);
+        w.i16(self.key());
+        self.encode_fields(&mut w, KEY_VERSION)?;
+        w.into_bytes()
+    }
+}
+
+impl GroupValue {
+    /// Decodes the value of a record of `__consumer_offsets` whose key is of the kind `kind`.
+    pub fn decode(kind: i16, value: &[u8]) -> Result<GroupValue, DecodeError> {
+        let mut r = Reader::from_slice(value);
+        r.begin("GroupValue");
+        let version = r.i16()?;
+        let value = GroupValue::decode_fields(kind, &mut r, version)?;
+        r.finish()?;
+        Ok(value)
+    }
+
+    /// The value of a record of `__consumer_offsets`, at `version`.
+    pub fn encode(&self, version: i16) -> Result<Vec<u8>, EncodeError> {
+        let mut w = Writer::with_capacity(128);
+        w.i16(version);
+        self.encode_fields(&mut w, version)?;
+        w.into_bytes()
+    }
+}
+
+/// Decodes an int16 version and the record that follows it.
+///
+/// So are consumer protocols' subscriptions and assignments, the values of a coordinator's records, the content of
+/// transaction indexes and the snapshots of producers' states.
+pub(crate) fn decode_versioned<T: Record>(bytes: &[u8]) -> Result<(T, i16), DecodeError> {
+    let mut r = Reader::from_slice(bytes);
+    r.begin(T::NAME);
+    let version = r.i16()?;
+    let record = T::decode(&mut r, version)?;
+    r.finish()?;
+    Ok((record, version))
+}
+
+/// An int16 version and the record at that version.
+pub(crate) fn encode_versioned<T: Record>(record: &T, version: i16) -> Result<Vec<u8>, EncodeError> {
+    let mut w = Writer::with_capacity(64);
+    w.i16(version);
+    record.encode(&mut w, version)?;
+    w.into_bytes()
+}
+
+impl TransactionLogKey {
+    /// Decodes the key of a record of `__transaction_state`.
+    pub fn decode_key(key: &[u8]) -> Result<TransactionLogKey, DecodeError> {
+        Ok(decode_versioned(key)?.0)
+    }
+
+    /// The key of a record of `__transaction_state`.
+    pub fn encode_key(&self) -> Result<Vec<u8>, EncodeError> {
+        encode_versioned(self, KEY_VERSION)
+    }
+}
+
+impl TransactionLogValue {
+    /// Decodes the value of a record of `__transaction_state`.
+    pub fn decode_value(value: &[u8]) -> Result<TransactionLogValue, DecodeError> {
+        Ok(decode_versioned(value)?.0)
+    }
+
+    /// The value of a record of `__transaction_state`, at `version`.
+    pub fn encode_value(&self, version: i16) -> Result<Vec<u8>, EncodeError> {
+        encode_versioned(self, version)
+    }
+}
