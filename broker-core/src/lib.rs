@@ -10,6 +10,7 @@ pub mod disk;
 pub mod event;
 pub mod io;
 pub mod log;
+pub mod metadata;
 
 /// What tests of this and other crates need: not part of a node.
 #[cfg(any(test, feature = "testing"))]
