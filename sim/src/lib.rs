@@ -1,1 +1,2 @@
 //! Highwater: sim.
+pub mod scenario;

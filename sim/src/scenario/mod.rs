@@ -1,0 +1,718 @@
+//! Scenario files: reading, checking, and the types that a run works with.
+//!
+//! [`load`] reads a file; what is wrong with it is told with file, line, column, what stands there, what was expected
+//! and the nearest known word, before anything runs. [`Scenario::variant`] gives the sheet with a variant applied.
+
+mod build;
+pub mod command;
+pub mod expect;
+pub mod format;
+pub mod nearest;
+pub mod shape;
+pub mod tree;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use tree::Problem;
+pub use units::{Duration, DurationRange};
+
+/// A scenario file that was read and checked, before a variant is chosen.
+#[derive(Clone, Debug)]
+pub struct Sheet {
+    /// The file's name without `.json`.
+    pub name: String,
+    /// Where it was read from, as the user wrote it.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    root: tree::Tree,
+    /// The names of its variants, in order.
+    pub variants: Vec<String>,
+}
+
+/// One scenario, with a variant applied, that can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// The file's name without `.json`.
+    pub name: String,
+    /// The variant's name.
+    pub variant: Option<String>,
+    /// One line that says what happens.
+    pub title: String,
+    /// The question that it answers; the variant's own, if it has one.
+    pub about: Option<String>,
+    /// The lab sheet, paper or bug that it comes from.
+    pub from: Option<String>,
+    /// Brokers and controllers.
+    pub cluster: Cluster,
+    /// Topics that exist at 0.0 s.
+    pub topics: Vec<Topic>,
+    /// Clients, in the order of the file.
+    pub clients: Vec<Client>,
+    /// What happens, in order; steps of other variants are left out.
+    pub steps: Vec<Step>,
+    /// The end.
+    pub finally: Finally,
+    /// Longest virtual time of a run.
+    pub limit: Duration,
+    /// Near misses and the like, for people.
+    pub warnings: Vec<String>,
+}
+
+/// Brokers and controllers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// In order of their ids.
+    pub nodes: Vec<NodeDef>,
+    /// Settings of every node.
+    pub config: BTreeMap<String, String>,
+    /// The links at the start.
+    pub network: LinkSettings,
+    /// What work costs.
+    pub host: HostCost,
+}
+
+impl Cluster {
+    /// The ids of the brokers, in order.
+    pub fn brokers(&self) -> Vec<i32> {
+        self.nodes.iter().filter(|n| n.broker).map(|n| n.id).collect()
+    }
+
+    /// The ids of the controllers, in order.
+    pub fn controllers(&self) -> Vec<i32> {
+        self.nodes.iter().filter(|n| n.controller).map(|n| n.id).collect()
+    }
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeDef {
+    /// Role and id: `broker-1`, `controller-101`.
+    pub name: String,
+    /// `node.id`
+    pub id: i32,
+    /// Has the broker role.
+    pub broker: bool,
+    /// Has the controller role.
+    pub controller: bool,
+    /// `broker.rack`
+    pub rack: Option<String>,
+    /// Settings of this node.
+    pub config: BTreeMap<String, String>,
+}
+
+/// A link's settings; what is absent stays as it is.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct LinkSettings {
+    /// Each way.
+    pub latency: Option<DurationRange>,
+    /// Bytes per second.
+    pub bandwidth: Option<u64>,
+    /// Share of packets that are retransmitted.
+    pub loss: Option<f64>,
+}
+
+/// What work costs a node and its disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HostCost {
+    /// A request.
+    pub request: Duration,
+    /// Each KiB of a request.
+    pub per_kib: Duration,
+    /// A flush.
+    pub fsync: DurationRange,
+    /// From start to listening.
+    pub start: DurationRange,
+}
+
+/// A topic that exists at 0.0 s.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// Replicas of each.
+    pub replication_factor: i16,
+    /// Replicas of each partition, if the file says which.
+    pub assignment: Option<Vec<Vec<i32>>>,
+    /// Topic settings.
+    pub config: BTreeMap<String, String>,
+}
+
+/// A client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Client {
+    /// Its name; values are `NAME-0`, …
+    pub name: String,
+    /// Client settings.
+    pub config: BTreeMap<String, String>,
+    /// Whether a step starts it.
+    pub later: bool,
+    /// That many processes.
+    pub instances: u32,
+    /// `client.rack`
+    pub rack: Option<String>,
+    /// What it does.
+    pub kind: ClientKind,
+}
+
+impl Client {
+    /// The names of its processes: its own, or `NAME.1`, `NAME.2`, … if it has several.
+    pub fn processes(&self) -> Vec<String> {
+        if self.instances == 1 {
+            vec![self.name.clone()]
+        } else {
+            (1..=self.instances).map(|i| format!("{}.{i}", self.name)).collect()
+        }
+    }
+}
+
+/// What a client does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientKind {
+    /// Sends.
+    Producer {
+        /// Where.
+        topic: String,
+        /// Messages per second.
+        rate: f64,
+        /// So many, then it flushes and idles.
+        count: Option<u64>,
+        /// Distinct keys; 0: none.
+        keys: u64,
+        /// Bytes of a value.
+        size: u32,
+        /// Always this partition.
+        partition: Option<i32>,
+    },
+    /// Reads.
+    Consumer {
+        /// With a group.
+        topics: Vec<String>,
+        /// The group.
+        group: Option<String>,
+        /// Assigned partitions.
+        partitions: Vec<(String, i32)>,
+        /// Where an assigned consumer begins.
+        from: From,
+        /// Time per record.
+        processing: Duration,
+        /// When offsets are committed.
+        commit: Commit,
+    },
+    /// Consumes, transforms, produces.
+    Transactional {
+        /// Reads this topic.
+        from: String,
+        /// Writes this topic.
+        to: String,
+        /// Its group.
+        group: String,
+        /// Records in a transaction.
+        transaction_size: u32,
+        /// Every so-manieth is aborted; 0: none.
+        abort_every: u32,
+        /// Time per record.
+        processing: Duration,
+    },
+    /// Runs a command again and again.
+    Admin {
+        /// The pause.
+        every: DurationRange,
+        /// The command line.
+        command: String,
+    },
+}
+
+/// Where an assigned consumer begins.
+#[derive(Clone, Debug, PartialEq)]
+pub enum From {
+    /// As `auto.offset.reset` says.
+    Reset,
+    /// At the log start.
+    Beginning,
+    /// At the end.
+    End,
+    /// At these offsets, by partition; others as `auto.offset.reset` says.
+    Offsets(BTreeMap<(String, i32), i64>),
+}
+
+/// When offsets are committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Every auto.commit.interval.ms.
+    Auto,
+    /// Before a poll's records are processed.
+    Before,
+    /// After they are.
+    After,
+    /// Never.
+    None,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Its place in the file's list, counted from 0, before variants leave any out.
+    pub index: usize,
+    /// Its line in the file.
+    pub line: usize,
+    /// What it does.
+    pub verb: Verb,
+    /// Shown to the class.
+    pub note: Option<String>,
+    /// A heading.
+    pub section: Option<String>,
+    /// A name in reports.
+    pub label: Option<String>,
+    /// Keeps the node that it resolved.
+    pub keep_as: Option<String>,
+}
+
+/// Somebody whom a step names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// A node, a client, an instance, a name kept with `as`, `brokers`, `controllers`, `lab`, `rest`.
+    Name(String),
+    /// The leader of a partition.
+    LeaderOf(String, i32),
+    /// The first replica in assignment order that does not lead.
+    FollowerOf(String, i32),
+    /// The coordinator of a group or a transactional id.
+    CoordinatorOf(String),
+    /// The active controller.
+    ActiveController,
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Who::Name(name) => f.write_str(name),
+            Who::LeaderOf(t, p) => write!(f, "the leader of {t}-{p}"),
+            Who::FollowerOf(t, p) => write!(f, "a follower of {t}-{p}"),
+            Who::CoordinatorOf(g) => write!(f, "the coordinator of {g}"),
+            Who::ActiveController => f.write_str("the active controller"),
+        }
+    }
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verb {
+    /// Let virtual time pass.
+    Wait(DurationRange),
+    /// Run a kafka-* command.
+    Command(Box<Command>),
+    /// kill -9
+    Kill(Vec<Who>),
+    /// SIGTERM; whether the step ends only when it has ended.
+    Stop(Vec<Who>, bool),
+    /// The page cache is lost.
+    PowerOff(Vec<Who>, Unsynced),
+    /// SIGSTOP
+    Pause(Vec<Who>),
+    /// SIGCONT
+    Resume(Vec<Who>),
+    /// A new process.
+    Start(Vec<Who>),
+    /// A new, empty disk.
+    Wipe(Who),
+    /// A cut.
+    Cut(Cut),
+    /// The end of a cut.
+    Heal(Heal),
+    /// A link's settings.
+    Link(Link),
+    /// A disk fault.
+    Disk(DiskFault),
+    /// A wall clock.
+    Clock(Clock),
+    /// Random faults.
+    Chaos,
+    /// What must hold.
+    Expect(Box<Expect>),
+    /// Steps again and again.
+    Repeat(Repeat),
+}
+
+impl Verb {
+    /// The word in the file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verb::Wait(_) => "wait",
+            Verb::Command(_) => "command",
+            Verb::Kill(_) => "kill",
+            Verb::Stop(..) => "stop",
+            Verb::PowerOff(..) => "power_off",
+            Verb::Pause(_) => "pause",
+            Verb::Resume(_) => "resume",
+            Verb::Start(_) => "start",
+            Verb::Wipe(_) => "wipe",
+            Verb::Cut(_) => "cut",
+            Verb::Heal(_) => "heal",
+            Verb::Link(_) => "link",
+            Verb::Disk(_) => "disk",
+            Verb::Clock(_) => "clock",
+            Verb::Chaos => "chaos",
+            Verb::Expect(_) => "expect",
+            Verb::Repeat(_) => "repeat",
+        }
+    }
+}
+
+/// A kafka-* command line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Command {
+    /// As it stands in the file.
+    pub line: String,
+    /// Split as a POSIX shell does, a leading path, `.sh` and `docker compose exec NODE` taken off.
+    pub words: Vec<String>,
+    /// In this order in standard output.
+    pub prints: Vec<Pattern>,
+    /// In this order in standard error.
+    pub prints_error: Vec<Pattern>,
+    /// Must not appear.
+    pub lacks: Vec<Pattern>,
+    /// The exit status.
+    pub exit: i32,
+    /// Standard input.
+    pub stdin: Option<String>,
+    /// Files beside it.
+    pub files: BTreeMap<String, String>,
+    /// Longest virtual time.
+    pub timeout: Duration,
+    /// Runs on under this name.
+    pub background: Option<String>,
+}
+
+/// A text to look for.
+#[derive(Clone, Debug)]
+pub enum Pattern {
+    /// As it stands.
+    Text(String),
+    /// A regular expression, and its source.
+    Regex(regex::Regex),
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        match (self, other) {
+            (Pattern::Text(a), Pattern::Text(b)) => a == b,
+            (Pattern::Regex(a), Pattern::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Pattern {
+    /// The first match at or after `from`: where it ends.
+    pub fn find(&self, text: &str, from: usize) -> Option<usize> {
+        match self {
+            Pattern::Text(t) => text[from..].find(t.as_str()).map(|i| from + i + t.len()),
+            Pattern::Regex(r) => r.find_at(text, from).map(|m| m.end()),
+        }
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Pattern::Text(t) => write!(f, "\"{t}\""),
+            Pattern::Regex(r) => write!(f, "/{r}/"),
+        }
+    }
+}
+
+/// What a power loss does to bytes that were not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Unsynced {
+    /// Any part of them may survive.
+    #[default]
+    ByChance,
+    /// All are lost.
+    Lost,
+    /// All survive.
+    Kept,
+}
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Both ways.
+    #[default]
+    Both,
+    /// What the first sends to the second.
+    Forth,
+    /// What the second sends to the first.
+    Back,
+}
+
+/// A cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// The first set.
+    pub a: Vec<Who>,
+    /// The second set.
+    pub b: Vec<Who>,
+    /// Which way.
+    pub direction: Direction,
+    /// Breaks connections at once.
+    pub reset: bool,
+}
+
+/// The end of cuts, or of all faults.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heal {
+    /// All cuts.
+    All,
+    /// All network, disk and clock faults.
+    Everything,
+    /// One cut.
+    Between(Cut),
+}
+
+/// A change of links.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Link {
+    /// One end.
+    pub from: Vec<Who>,
+    /// The other.
+    pub to: Vec<Who>,
+    /// Which way.
+    pub direction: Direction,
+    /// The new settings; absent for "as the cluster began".
+    pub settings: Option<LinkSettings>,
+}
+
+/// A disk fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiskFault {
+    /// Whose disk.
+    pub node: Who,
+    /// `full`, `none`, …
+    pub fault: String,
+}
+
+/// A change of a wall clock.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clock {
+    /// Whose clock.
+    pub node: Who,
+    /// Nanoseconds forward, negative for back.
+    pub step: Option<i64>,
+    /// Microseconds gained in each second.
+    pub drift_ppm: Option<i64>,
+}
+
+/// Steps again and again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repeat {
+    /// How often, if not for each of a list.
+    pub times: u32,
+    /// For each of these.
+    pub each: Vec<Who>,
+    /// Their name inside the steps.
+    pub name: Option<String>,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// What must hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expect {
+    /// What it is about.
+    pub on: Subject,
+    /// The fields, in the order of the file.
+    pub fields: Vec<(String, Want)>,
+    /// Becomes true within this time.
+    pub within: Option<Duration>,
+    /// Then holds for this time.
+    pub holds_for: Option<Duration>,
+}
+
+/// What an expectation is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    /// One partition.
+    Partition(String, i32),
+    /// All partitions of a topic.
+    Topic(String),
+    /// A client.
+    Client(String),
+    /// A group.
+    Group(String),
+    /// The metadata quorum.
+    Quorum,
+    /// A node.
+    Node(Who),
+    /// A checker's finding.
+    Violation(Want),
+}
+
+/// What a field must be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// This number (times in milliseconds, rates per second).
+    Number(f64),
+    /// Between these.
+    Between(Option<f64>, Option<f64>),
+    /// A rate between these over a window.
+    Rate {
+        /// Not less.
+        at_least: Option<f64>,
+        /// Not more.
+        at_most: Option<f64>,
+        /// The window.
+        over: Duration,
+    },
+    /// This word.
+    Word(String),
+    /// True or false.
+    Truth(bool),
+    /// One broker; `none` is the name `none`, ids are written out.
+    Id(Who),
+    /// Any of these brokers (`leader`).
+    AnyOf(Vec<Who>),
+    /// Exactly this set of brokers.
+    Set(Vec<Who>),
+    /// These brokers in this order.
+    Ordered(Vec<Who>),
+    /// All of the first, none of the second.
+    HasLacks(Vec<Who>, Vec<Who>),
+    /// Numbers by key: quantiles, offsets by partition; and a window for quantiles.
+    Each(BTreeMap<String, Want>, Option<Duration>),
+    /// Lists of partitions by member.
+    Lists(BTreeMap<String, Vec<String>>),
+    /// Anything but this.
+    Not(Box<Want>),
+}
+
+/// What is done after the last step, and what must hold then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finally {
+    /// What the checkers must find; absent: nothing promised may be broken.
+    pub violations: Option<WantedViolations>,
+    /// Holds after everything.
+    pub expect: Vec<Expect>,
+    /// How long consumers may take to catch up.
+    pub within: Duration,
+    /// Start, heal and repair everything first.
+    pub restore: bool,
+}
+
+/// What the checkers must find.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WantedViolations {
+    /// Exactly these.
+    Exactly(Vec<WantedViolation>),
+    /// At least the first, none of the second.
+    HasLacks(Vec<WantedViolation>, Vec<WantedViolation>),
+}
+
+/// A checker's name, perhaps on one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedViolation {
+    /// The checker.
+    pub name: String,
+    /// The topic.
+    pub topic: Option<String>,
+}
+
+/// Why a scenario cannot be run, ready to be shown.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{path}: {why}\n  = help: `highwater scenarios` lists those that come with Highwater")]
+    Unreadable {
+        /// The path as the user wrote it.
+        path: String,
+        /// The system's words.
+        why: String,
+    },
+    /// The text is not a scenario that can be run.
+    #[error("{rendered}")]
+    Refused {
+        /// The problem with its place, rendered without colours.
+        rendered: String,
+        /// The problem itself.
+        problem: Problem,
+    },
+}
+
+/// Reads and checks a scenario file with all its variants.
+pub fn load(path: &Path) -> Result<Sheet, LoadError> {
+    let text = std::fs::read_to_string(path).map_err(|e| LoadError::Unreadable {
+        path: path.display().to_string(),
+        why: match e.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
+            _ => e.to_string(),
+        },
+    })?;
+    parse(path, text)
+}
+
+/// Checks the text of a scenario file with all its variants.
+pub fn parse(path: &Path, text: String) -> Result<Sheet, LoadError> {
+    let name = path.file_stem().map_or_else(|| "scenario".to_owned(), |s| s.to_string_lossy().into_owned());
+    let file = path.display().to_string();
+    let refused =
+        |problem: Problem| LoadError::Refused { rendered: problem.render(&file, &text, false), problem };
+    let root = tree::parse(&text).map_err(refused)?;
+    format::SCENARIO.check(&root).map_err(refused)?;
+    let variants: Vec<String> =
+        root.field("variants").map_or_else(Vec::new, |v| v.entries().iter().map(|e| e.key.clone()).collect());
+    let sheet = Sheet { name, path: path.to_owned(), text: text.clone(), root, variants };
+    sheet.build(None).map_err(refused)?;
+    for variant in &sheet.variants {
+        sheet.build(Some(variant)).map_err(refused)?;
+    }
+    Ok(sheet)
+}
+
+impl Sheet {
+    /// The scenario with a variant applied; `None` for the sheet as it stands. An unknown variant is a problem.
+    pub fn variant(&self, name: Option<&str>) -> Result<Scenario, LoadError> {
+        if let Some(name) = name
+            && !self.variants.iter().any(|v| v == name)
+        {
+            let known: Vec<&str> = self.variants.iter().map(String::as_str).collect();
+            let help = match nearest::suggestion(name, &known) {
+                Some(help) => help,
+                None => "this scenario has no variants".to_owned(),
+            };
+            return Err(LoadError::Unreadable {
+                path: self.path.display().to_string(),
+                why: format!("there is no variant \"{name}\"; {help}"),
+            });
+        }
+        self.build(name).map_err(|problem| LoadError::Refused {
+            rendered: problem.render(&self.path.display().to_string(), &self.text, false),
+            problem,
+        })
+    }
+
+    fn build(&self, variant: Option<&str>) -> Result<Scenario, Problem> {
+        let mut root = self.root.clone();
+        let mut about = None;
+        if let Some(name) = variant {
+            let entry = self.root.field("variants").and_then(|v| v.field(name)).expect("a known variant");
+            about = entry.field("about").and_then(|a| a.text()).map(str::to_owned);
+            for change in entry.field("set").map_or(&[][..], |s| s.entries()) {
+                root.set(&change.key, change.key_span.clone(), change.value.clone())?;
+            }
+            if let Some(finally) = entry.field("finally") {
+                root.set("/finally", finally.span.clone(), finally.clone())?;
+            }
+            format::SCENARIO.check(&root)?;
+        }
+        let mut scenario = build::scenario(&root, &self.name, &self.text, variant, &self.variants)?;
+        if about.is_some() {
+            scenario.about = about;
+        }
+        Ok(scenario)
+    }
+}
