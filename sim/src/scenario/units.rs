@@ -16,10 +16,10 @@ impl std::fmt::Display for Duration {
         let ns = self.0;
         match ns {
             0 => write!(f, "0s"),
-            _ if ns % 3_600_000_000_000 == 0 => write!(f, "{}h", ns / 3_600_000_000_000),
-            _ if ns % 60_000_000_000 == 0 => write!(f, "{}m", ns / 60_000_000_000),
-            _ if ns % 1_000_000_000 == 0 => write!(f, "{}s", ns / 1_000_000_000),
-            _ if ns % 1_000_000 == 0 => write!(f, "{}ms", ns / 1_000_000),
+            _ if ns.is_multiple_of(3_600_000_000_000) => write!(f, "{}h", ns / 3_600_000_000_000),
+            _ if ns.is_multiple_of(60_000_000_000) => write!(f, "{}m", ns / 60_000_000_000),
+            _ if ns.is_multiple_of(1_000_000_000) => write!(f, "{}s", ns / 1_000_000_000),
+            _ if ns.is_multiple_of(1_000_000) => write!(f, "{}ms", ns / 1_000_000),
             _ => write!(f, "{}us", ns as f64 / 1e3),
         }
     }
