@@ -6,11 +6,16 @@
 #![no_std]
 extern crate alloc;
 
+pub mod api;
+pub mod config;
+pub mod ctx;
 pub mod disk;
 pub mod event;
 pub mod io;
+pub mod lifecycle;
 pub mod log;
 pub mod metadata;
+pub mod net;
 
 /// What tests of this and other crates need: not part of a node.
 #[cfg(any(test, feature = "testing"))]
