@@ -6,9 +6,11 @@
 extern crate alloc;
 
 pub mod api;
+pub mod batch;
 pub mod codec;
 pub mod codecs;
 pub mod drive;
+pub mod error;
 pub mod frame;
 pub mod messages;
 pub mod records;
@@ -19,5 +21,6 @@ pub mod uuid;
 pub use api::{ApiInfo, ApiKey, VersionRange};
 pub use codec::{DecodeError, DecodeReason, EncodeError, Message, Reader, Record, Request, Writer};
 pub use codecs::{CodecError, Codecs, Compression};
+pub use error::ErrorCode;
 pub use rope::Rope;
 pub use uuid::Uuid;

@@ -200,6 +200,15 @@ impl<'a> Reader<'a> {
         Ok(rope)
     }
 
+    /// Fills `out`.
+    pub fn copy_exact(&mut self, out: &mut [u8]) -> Result<(), DecodeError> {
+        if self.remaining() < out.len() {
+            return Err(self.truncated(out.len()));
+        }
+        self.copy_across(out);
+        Ok(())
+    }
+
     /// Skips `len` bytes.
     pub fn skip(&mut self, len: usize) -> Result<(), DecodeError> {
         if self.remaining() < len {

@@ -1,0 +1,140 @@
+//! Zigzag variable-length integers.
+
+use alloc::vec::Vec;
+
+use super::BatchError;
+
+/// The bytes of records that are still to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<'a> {
+    pub(super) left: &'a [u8],
+}
+
+const SHORT: BatchError = BatchError::Record("it ends too early");
+const LONG: BatchError = BatchError::Record("a variable-length integer is too long");
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    pub(super) fn byte(&mut self) -> Result<u8, BatchError> {
+        match self.left.split_first() {
+            Some((&byte, rest)) => {
+                self.left = rest;
+                Ok(byte)
+            }
+            None => Err(SHORT),
+        }
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], BatchError> {
+        match self.left.split_at_checked(len) {
+            Some((head, rest)) => {
+                self.left = rest;
+                Ok(head)
+            }
+            None => Err(SHORT),
+        }
+    }
+
+    /// A varint of at most 32 bits.
+    #[inline]
+    pub(super) fn varint(&mut self) -> Result<i32, BatchError> {
+        let first = self.byte()? as u32;
+        let raw = if first < 0x80 { first } else { self.rest_of_varint(first & 0x7f)? };
+        Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
+    }
+
+    fn rest_of_varint(&mut self, mut raw: u32) -> Result<u32, BatchError> {
+        for shift in [7, 14, 21, 28] {
+            let byte = self.byte()?;
+            if shift == 28 && byte > 0x0f {
+                break;
+            }
+            raw |= ((byte & 0x7f) as u32) << shift;
+            if byte < 0x80 {
+                return Ok(raw);
+            }
+        }
+        Err(LONG)
+    }
+
+    /// A varint of at most 64 bits.
+    #[inline]
+    pub(super) fn varlong(&mut self) -> Result<i64, BatchError> {
+        let first = self.byte()? as u64;
+        let raw = if first < 0x80 { first } else { self.rest_of_varlong(first & 0x7f)? };
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    fn rest_of_varlong(&mut self, mut raw: u64) -> Result<u64, BatchError> {
+        for shift in [7, 14, 21, 28, 35, 42, 49, 56, 63] {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 0x01 {
+                break;
+            }
+            raw |= ((byte & 0x7f) as u64) << shift;
+            if byte < 0x80 {
+                return Ok(raw);
+            }
+        }
+        Err(LONG)
+    }
+
+    /// A length and so many bytes; null if the length is negative.
+    #[inline]
+    pub(super) fn bytes_opt(&mut self) -> Result<Option<&'a [u8]>, BatchError> {
+        match usize::try_from(self.varint()?) {
+            Ok(len) => Ok(Some(self.take(len)?)),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The encoded size of a varint or varlong: both encode a value alike.
+pub(super) fn size(value: i64) -> usize {
+    let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Appends a varint or varlong.
+#[inline]
+pub(super) fn push(out: &mut Vec<u8>, value: i64) {
+    let mut raw = zigzag(value);
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_round_trip() {
+        let values =
+            [0, -1, 1, 63, -64, 64, 8191, -8193, i32::MAX as i64, i32::MIN as i64, i64::MAX, i64::MIN];
+        for value in values {
+            let mut out = Vec::new();
+            push(&mut out, value);
+            assert_eq!(out.len(), size(value), "{value}");
+            assert_eq!(Cursor { left: &out }.varlong(), Ok(value));
+            if let Ok(small) = i32::try_from(value) {
+                assert_eq!(Cursor { left: &out }.varint(), Ok(small));
+            }
+        }
+    }
+
+    #[test]
+    fn too_long_integers_are_refused() {
+        assert_eq!(Cursor { left: &[0xff; 11] }.varlong(), Err(LONG));
+        assert_eq!(Cursor { left: &[0xff, 0xff, 0xff, 0xff, 0x1f] }.varint(), Err(LONG));
+        assert_eq!(Cursor { left: &[0xff, 0xff] }.varint(), Err(SHORT));
+        assert_eq!(Cursor { left: &[] }.varint(), Err(SHORT));
+    }
+}
