@@ -7,15 +7,17 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use wire::Compression;
 
 use super::{ConfigKey, Kind, NODE_KEYS, NodeConfig, TOPIC_KEYS, Update, Value, node_key, topic_key};
 use crate::log::{LogConfig, TargetCompression, TimestampType};
+use crate::metadata::{ConfigurationsImage, ResourceType};
 
 /// Overrides of one resource, as committed in ConfigRecords.
-pub type Overrides = BTreeMap<String, String>;
+pub type Overrides = BTreeMap<Arc<str>, Arc<str>>;
 
 /// The overrides that are in force for a topic (or for no topic) on one broker.
 #[derive(Clone, Copy, Default)]
@@ -26,6 +28,22 @@ pub struct Dynamic<'a> {
     pub broker: Option<&'a Overrides>,
     /// Of all brokers: the resource with the empty name.
     pub cluster: Option<&'a Overrides>,
+}
+
+impl<'a> Dynamic<'a> {
+    /// What is in force for a broker.
+    pub fn of_broker(configs: &'a ConfigurationsImage, id: i32) -> Dynamic<'a> {
+        Dynamic {
+            topic: None,
+            broker: configs.overrides(ResourceType::Broker, &id.to_string()),
+            cluster: configs.overrides(ResourceType::Broker, ""),
+        }
+    }
+
+    /// What is in force for a topic on a broker.
+    pub fn of_topic(configs: &'a ConfigurationsImage, id: i32, topic: &str) -> Dynamic<'a> {
+        Dynamic { topic: configs.overrides(ResourceType::Topic, topic), ..Dynamic::of_broker(configs, id) }
+    }
 }
 
 /// Where a value comes from, with the numbers of DescribeConfigs.
@@ -90,9 +108,10 @@ fn stand_ins(name: &str) -> &'static [(&'static str, i64)] {
 impl NodeConfig {
     /// The value of a node's setting that is in force, as text.
     pub fn node_value<'a>(&'a self, dynamic: Dynamic<'a>, name: &str) -> Option<&'a str> {
-        let overrides = [dynamic.broker, dynamic.cluster, Some(&self.given)];
-        let set = overrides.into_iter().flatten().find_map(|layer| layer.get(name));
-        set.map(String::as_str).or_else(|| node_key(name).and_then(|k| k.default))
+        let overrides = [dynamic.broker, dynamic.cluster];
+        let set = overrides.into_iter().flatten().find_map(|layer| layer.get(name)).map(|v| &**v);
+        let set = set.or_else(|| self.given.get(name).map(String::as_str));
+        set.or_else(|| node_key(name).and_then(|k| k.default))
     }
 
     /// The value of a topic's setting that is in force, as text. Panics if there is no such setting.
@@ -136,7 +155,9 @@ impl NodeConfig {
         let policy = self.topic_value(dynamic, "cleanup.policy");
         let has = |word: &str| policy.split(',').any(|p| p.trim() == word);
         let internal_segment = dynamic.topic.and_then(|t| t.get("internal.segment.bytes"));
-        let internal_segment = internal_segment.or_else(|| self.given.get("internal.segment.bytes"));
+        let internal_segment = internal_segment.map(|v| &**v);
+        let internal_segment =
+            internal_segment.or_else(|| self.given.get("internal.segment.bytes").map(String::as_str));
         let segment_bytes = internal_segment
             .and_then(|v| v.trim().parse::<i64>().ok())
             .unwrap_or_else(|| number("segment.bytes"));
@@ -243,15 +264,15 @@ impl NodeConfig {
     /// The values of a node's setting in every layer that has one. Stand-ins of another unit are not among them, as in
     /// Kafka, where they are dropped because their name differs.
     fn node_synonyms(&self, key: &'static ConfigKey, dynamic: Dynamic<'_>) -> Vec<Synonym> {
-        let layers = [
-            (dynamic.broker, ConfigSource::DynamicBroker),
-            (dynamic.cluster, ConfigSource::DynamicDefaultBroker),
-            (Some(&self.given), ConfigSource::StaticBroker),
-        ];
-        let set =
-            layers.into_iter().filter_map(|(layer, source)| Some((layer?.get(key.name)?.as_str(), source)));
+        let own = dynamic.broker.and_then(|b| b.get(key.name)).map(|v| (&**v, ConfigSource::DynamicBroker));
+        let shared = dynamic.cluster.and_then(|c| c.get(key.name));
+        let shared = shared.map(|v| (&**v, ConfigSource::DynamicDefaultBroker));
+        let given = self.given.get(key.name).map(|v| (v.as_str(), ConfigSource::StaticBroker));
         let default = key.default.map(|d| (d, ConfigSource::Default));
-        set.chain(default)
+        own.into_iter()
+            .chain(shared)
+            .chain(given)
+            .chain(default)
             .map(|(text, source)| {
                 let value = Some(key.canonical(text)).filter(|_| !key.sensitive());
                 Synonym { name: key.name, value, source }

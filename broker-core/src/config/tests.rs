@@ -4,6 +4,10 @@ fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
 }
 
+fn overrides(pairs: &[(&str, &str)]) -> Overrides {
+    pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+}
+
 fn broker(extra: &[(&str, &str)]) -> Result<NodeConfig, ConfigError> {
     let mut all = given(&[
         ("process.roles", "broker"),
@@ -84,9 +88,9 @@ fn what_kafka_refuses_is_refused() {
 #[test]
 fn a_topics_setting_comes_from_the_first_layer_that_has_it() {
     let config = broker(&[("log.retention.hours", "1"), ("message.max.bytes", "2000")]).unwrap();
-    let topic = given(&[("retention.ms", "60000"), ("cleanup.policy", "compact, delete")]);
-    let own = given(&[("message.max.bytes", "3000")]);
-    let cluster = given(&[("message.max.bytes", "4000"), ("min.insync.replicas", "1")]);
+    let topic = overrides(&[("retention.ms", "60000"), ("cleanup.policy", "compact, delete")]);
+    let own = overrides(&[("message.max.bytes", "3000")]);
+    let cluster = overrides(&[("message.max.bytes", "4000"), ("min.insync.replicas", "1")]);
     let none = Dynamic::default();
     assert_eq!(config.topic_number(none, "retention.ms"), 3_600_000);
     assert_eq!(config.topic_number(none, "max.message.bytes"), 2000);
@@ -122,9 +126,9 @@ fn line(described: &[Described], name: &str) -> String {
 #[test]
 fn settings_are_described_as_apache_kafka_describes_them() {
     let config = broker(&[]).unwrap();
-    let topic = given(&[("retention.ms", "60000"), ("min.insync.replicas", "2")]);
-    let own = given(&[("log.cleaner.threads", "2")]);
-    let cluster = given(&[("min.insync.replicas", "1")]);
+    let topic = overrides(&[("retention.ms", "60000"), ("min.insync.replicas", "2")]);
+    let own = overrides(&[("log.cleaner.threads", "2")]);
+    let cluster = overrides(&[("min.insync.replicas", "1")]);
     let dynamic = Dynamic { topic: Some(&topic), broker: Some(&own), cluster: Some(&cluster) };
     let topics = config.describe_topic(dynamic);
     let nodes = config.describe_node(dynamic);

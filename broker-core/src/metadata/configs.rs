@@ -104,6 +104,15 @@ impl ConfigurationsImage {
         self.resources.get(&resource_type).and_then(|r| r.get(resource)).into_iter().flatten()
     }
 
+    /// All settings of a resource as a map, if it has any.
+    pub fn overrides(
+        &self,
+        resource_type: ResourceType,
+        resource: &str,
+    ) -> Option<&BTreeMap<Arc<str>, Arc<str>>> {
+        self.resources.get(&resource_type)?.get(resource)
+    }
+
     /// All resources that have settings.
     pub fn resources(&self) -> impl Iterator<Item = (ResourceType, &Arc<str>)> {
         self.resources

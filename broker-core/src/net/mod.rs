@@ -129,6 +129,7 @@ pub struct Net {
     channels: BTreeMap<(Peer, ConnClass), Channel>,
     endpoints: BTreeMap<Peer, Endpoint>,
     outcomes: VecDeque<(Call, CallOutcome)>,
+    active_controller: Option<i32>,
     client_id: String,
     max_idle: Option<Nanos>,
     setup_timeout: Nanos,
@@ -149,6 +150,7 @@ impl Net {
             channels: BTreeMap::new(),
             endpoints: voters.map(|v| (Peer::Controller(v.id), v.endpoint.clone())).collect(),
             outcomes: VecDeque::new(),
+            active_controller: None,
             client_id: alloc::format!("{}", config.node_id),
             max_idle: config.connections_max_idle,
             setup_timeout: config.connection_setup_timeout,
@@ -171,6 +173,16 @@ impl Net {
     /// Where a peer is to be found.
     pub fn endpoint(&self, peer: Peer) -> Option<&Endpoint> {
         self.endpoints.get(&peer)
+    }
+
+    /// The active controller as far as this node's quorum state knows: where requests for it go.
+    pub fn active_controller(&self) -> Option<Peer> {
+        self.active_controller.map(Peer::Controller)
+    }
+
+    /// The quorum has another leader, or none that is known.
+    pub fn set_active_controller(&mut self, leader: Option<i32>) {
+        self.active_controller = leader;
     }
 
     // --- requests from others
