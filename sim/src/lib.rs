@@ -1,2 +1,4 @@
 //! Highwater: sim.
+pub mod checkers;
+pub mod runner;
 pub mod scenario;

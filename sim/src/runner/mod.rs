@@ -1,0 +1,3 @@
+//! Runs a scenario: its steps, its expectations, its end.
+
+pub mod stats;
