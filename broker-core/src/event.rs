@@ -7,6 +7,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use smallvec::SmallVec;
+
 /// A topic's name and a partition's number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
@@ -21,6 +23,26 @@ impl fmt::Display for TopicPartition {
         write!(f, "{}-{}", self.topic, self.partition)
     }
 }
+
+/// A batch that lies in a log, as much of it as tells whether two logs hold the same.
+///
+/// The CRC covers all bytes of a batch but its base offset and leader epoch, which stand here beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchMark {
+    /// The offset of its first record.
+    pub base_offset: i64,
+    /// The offset of its last record.
+    pub last_offset: i64,
+    /// The leader epoch (of a partition or of the quorum) in which it was appended first.
+    pub epoch: i32,
+    /// Its size in bytes, header included.
+    pub size: u32,
+    /// Its CRC-32C.
+    pub crc: u32,
+}
+
+/// The batches of one append: nearly always one or two.
+pub type BatchMarks = SmallVec<[BatchMark; 2]>;
 
 /// The state of a voter or observer of the quorum (KIP-595, KIP-996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,6 +198,11 @@ pub enum Event {
         /// The new high watermark.
         high_watermark: i64,
     },
+    /// Batches were appended to this node's metadata log.
+    MetadataAppended {
+        /// What was appended, for checkers that compare nodes.
+        batches: BatchMarks,
+    },
     /// The metadata log's tail was cut.
     MetadataTruncated {
         /// The log end offset before.
@@ -321,6 +348,8 @@ pub enum Event {
         epoch: i32,
         /// Whether as leader (else as follower).
         as_leader: bool,
+        /// What was appended, for checkers that compare replicas.
+        batches: BatchMarks,
     },
     /// A replica's high watermark moved on (or, on a follower, back).
     HighWatermarkAdvanced {

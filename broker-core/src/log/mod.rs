@@ -25,6 +25,7 @@ use wire::drive::{Instant, Now};
 use wire::{Codecs, Rope};
 
 use crate::disk::{Disk, DiskError, Ticket};
+use crate::event::BatchMarks;
 
 pub use config::{LogConfig, TargetCompression, TimestampType};
 pub use dir::{LogDir, PartitionDir, PartitionDirKind};
@@ -74,7 +75,7 @@ pub struct Recovered {
 }
 
 /// What an append did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendInfo {
     /// The offset of the first record; the log end offset before, if nothing was appended.
     pub base_offset: i64,
@@ -90,6 +91,8 @@ pub struct AppendInfo {
     pub bytes: usize,
     /// Whether a new segment was begun.
     pub rolled: bool,
+    /// The batches as they lie in the log now.
+    pub marks: BatchMarks,
 }
 
 /// Where an offset lies: positions of one segment can be compared and subtracted.
