@@ -51,7 +51,7 @@ impl ErrorCode {
 
     /// Kafka's text, which stands for a message when a response has none. Empty for [`ErrorCode::NONE`].
     pub fn message(self) -> &'static str {
-        self.row().message
+        if self.is_none() { "" } else { self.row().message }
     }
 
     /// Whether Java clients try again.
@@ -122,7 +122,7 @@ macro_rules! errors {
 
 errors! {
     UNKNOWN_SERVER_ERROR = -1, Final, "errors.UnknownServerException", "The server experienced an unexpected error when processing the request.";
-    NONE = 0, Final, "", "";
+    NONE = 0, Final, "", "No error.";
     OFFSET_OUT_OF_RANGE = 1, Final, "errors.OffsetOutOfRangeException", "The requested offset is not within the range of offsets maintained by the server.";
     CORRUPT_MESSAGE = 2, Retry, "errors.CorruptRecordException", "This message has failed its CRC checksum, exceeds the valid size, has a null key for a compacted topic, or is otherwise corrupt.";
     UNKNOWN_TOPIC_OR_PARTITION = 3, Refresh, "errors.UnknownTopicOrPartitionException", "This server does not host this topic-partition.";

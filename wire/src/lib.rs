@@ -15,6 +15,7 @@ pub mod frame;
 pub mod messages;
 pub mod records;
 pub mod rope;
+pub mod schema;
 mod serde;
 pub mod uuid;
 

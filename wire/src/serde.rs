@@ -33,11 +33,24 @@ impl MetadataRecord {
         Ok((record, version))
     }
 
-    /// The value of a record of the metadata log, at the latest version, which is what Kafka writes at
-    /// metadata.version 4.3-IV0.
+    /// The version that Kafka 4.3 writes at metadata.version 4.3-IV0: the latest, but of a change of a broker's
+    /// registration the oldest that has what changed (`ReplicationControlManager.java`).
+    pub fn version_to_write(&self) -> i16 {
+        match self {
+            MetadataRecord::BrokerRegistrationChange(change) if change.cordoned_log_dirs.is_some() => 3,
+            MetadataRecord::BrokerRegistrationChange(change) if !change.log_dirs.is_empty() => 2,
+            MetadataRecord::BrokerRegistrationChange(change) if change.in_controlled_shutdown != 0 => 1,
+            MetadataRecord::BrokerRegistrationChange(_) => 0,
+            other => other.max_version(),
+        }
+    }
+
+    /// The value of a record of the metadata log, at the version that Kafka 4.3 writes.
+    ///
+    /// Panics if a string in it is longer than the format allows, 32,767 bytes: what comes from outside is decoded or
+    /// validated before it becomes a record.
     pub fn encode_value(&self) -> Vec<u8> {
-        // The latest version has every field, and no field is too long that was decoded or validated.
-        self.encode_value_at(self.max_version()).expect("the latest version takes every value")
+        self.encode_value_at(self.version_to_write()).expect("the version has every field that is set")
     }
 
     /// The value of a record of the metadata log, at `version`.

@@ -6,6 +6,7 @@ mod files;
 mod names;
 mod schema;
 mod structs;
+mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use files::{Family, FamilyEnum, Files};
 const FAMILIES: &[Family] = &[
     Family {
         dir: "metadata",
+        kind: "Metadata",
         doc: "The records of the metadata log.",
         enums: &[FamilyEnum {
             name: "MetadataRecord",
@@ -25,6 +27,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         dir: "group",
+        kind: "Group",
         doc: "The records of the group coordinator, in `__consumer_offsets`.",
         enums: &[
             FamilyEnum {
@@ -41,12 +44,28 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         dir: "transaction",
+        kind: "Transaction",
         doc: "The records of the transaction coordinator, in `__transaction_state`.",
         enums: &[],
     },
-    Family { dir: "control", doc: "Control records, and the entry of a transaction index.", enums: &[] },
-    Family { dir: "protocol", doc: "What travels inside other messages as bytes.", enums: &[] },
-    Family { dir: "storage", doc: "Files and internal topics of the storage layer.", enums: &[] },
+    Family {
+        dir: "control",
+        kind: "Control",
+        doc: "Control records, and the entry of a transaction index.",
+        enums: &[],
+    },
+    Family {
+        dir: "protocol",
+        kind: "Protocol",
+        doc: "What travels inside other messages as bytes.",
+        enums: &[],
+    },
+    Family {
+        dir: "storage",
+        kind: "Storage",
+        doc: "Files and internal topics of the storage layer.",
+        enums: &[],
+    },
 ];
 
 fn wire() -> PathBuf {
@@ -63,10 +82,14 @@ fn generate() -> Files {
     let mut files = Files::new();
     files::messages(&mut files, &requests, &apis);
     files::api_table(&mut files, &apis, &requests);
+    let mut tables = vec![("requests", requests)];
     for family in FAMILIES {
-        files::records(&mut files, family, &schema::parse(&table(&format!("{}.txt", family.dir))));
+        let records = schema::parse(&table(&format!("{}.txt", family.dir)));
+        files::records(&mut files, family, &records);
+        tables.push((family.kind, records));
     }
     files::records_index(&mut files, FAMILIES);
+    files.insert("schema/table.rs".into(), tables::file(&tables));
     files
 }
 

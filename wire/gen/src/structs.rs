@@ -5,6 +5,9 @@ use std::fmt::Write;
 use crate::names::snake;
 use crate::schema::{Field, Message, OPEN, Struct, Ty, Versions};
 
+/// Stands for the type of the response, which is known once all messages are.
+pub const RESPONSE: &str = "@RESPONSE@";
+
 /// What generated structures hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -120,7 +123,6 @@ impl Unit<'_> {
             if field.default.as_deref().is_some_and(is_null) || field.ty == Ty::Records {
                 return "None".into();
             }
-            assert!(!matches!(field.ty, Ty::Struct(_)), "{} can be null and is not by default", field.name);
             return format!("Some({})", self.plain_default(field));
         }
         self.plain_default(field)
@@ -164,7 +166,7 @@ impl Unit<'_> {
                 | "Vec::new()"
                 | "Cow::Borrowed(\"\")"
                 | "Cow::Borrowed(&[])"
-        ) || matches!(field.ty, Ty::Struct(_))
+        ) || (matches!(field.ty, Ty::Struct(_)) && !is_option(field))
     }
 
     /// An expression that says whether a field has another value than its default.
@@ -174,6 +176,7 @@ impl Unit<'_> {
         match &field.ty {
             _ if default == "None" => format!("{name}.is_some()"),
             Ty::String if is_option(field) => format!("{name}.as_deref() != Some(\"\")"),
+            Ty::Struct(_) if is_option(field) => format!("{name} != {default}"),
             _ if is_option(field) => format!("{name}.as_ref().is_none_or(|all| !all.is_empty())"),
             Ty::Bool if default == "true" => format!("!{name}"),
             Ty::Bool => name,
@@ -265,9 +268,9 @@ impl Unit<'_> {
         let version = if uses(&body, "version") { "version" } else { "_version" };
         let reader = if self.borrows(name) { "Reader<'a>" } else { "Reader<'_>" };
         let r = if uses(&body, "r") { "r" } else { "_r" };
-        write!(
+        writeln!(
             out,
-            "fn read({r}: &mut {reader}, {version}: i16) -> Result<Self, DecodeError> {{ {body} Ok({name} {{ {} }}) }}\n",
+            "fn read({r}: &mut {reader}, {version}: i16) -> Result<Self, DecodeError> {{ {body} Ok({name} {{ {} }}) }}",
             names.join(", ")
         )
         .unwrap();
@@ -315,7 +318,14 @@ impl Unit<'_> {
             return format!("r.records_opt({flex})?");
         }
         let Some(nullable) = field.nullable else { return self.read_plain(&field.ty, flex, "") };
-        let read_opt = self.read_plain(&field.ty, flex, "_opt");
+        let read_opt = match &field.ty {
+            // A tagged structure says by a varint whether it is there, another by a signed byte.
+            Ty::Struct(name) => {
+                let present = if field.tag.is_some() { "r.uvarint()? > 0" } else { "r.i8()? >= 0" };
+                format!("if {present} {{ Some({name}::read(r, version)?) }} else {{ None }}")
+            }
+            ty => self.read_plain(ty, flex, "_opt"),
+        };
         match condition(nullable, versions) {
             None => read_opt,
             Some(cond) => {
@@ -468,8 +478,9 @@ impl Unit<'_> {
             Ty::String => format!("w.string_opt({flex}, {name}.as_deref());"),
             Ty::Bytes => format!("w.bytes_opt({flex}, {name}.as_deref());"),
             Ty::Struct(_) => {
+                let none = if field.tag.is_some() { "w.u8(0)" } else { "w.i8(-1)" };
                 format!(
-                    "match &{name} {{ Some(it) => {{ w.i8(1); it.write(w, version); }} None => w.i8(-1), }}"
+                    "match &{name} {{ Some(it) => {{ w.u8(1); it.write(w, version); }} None => {none}, }}"
                 )
             }
             Ty::Array(_) => format!(
@@ -547,9 +558,8 @@ impl Unit<'_> {
                 out,
                 "\nimpl<'a> Request<'a> for {ty} {{
                     const KEY: ApiKey = ApiKey::{api};
-                    type Response<'r> = crate::messages::{};
-                }}\n",
-                "@RESPONSE@"
+                    type Response<'r> = crate::messages::{RESPONSE};
+                }}\n"
             )
             .unwrap();
         }
@@ -587,7 +597,7 @@ fn is_option(field: &Field) -> bool {
 }
 
 fn is_null(default: &str) -> bool {
-    default == "null" || default == "None"
+    default == "null"
 }
 
 fn method(fixed: &Ty) -> &'static str {

@@ -467,11 +467,6 @@ impl<'a> Reader<'a> {
         Ok(Some(all))
     }
 
-    /// Whether a nullable structure is present.
-    pub fn present(&mut self) -> Result<bool, DecodeError> {
-        Ok(self.i8()? >= 0)
-    }
-
     /// The tag of the next tagged field, and the position at which its data must end.
     pub fn tag(&mut self) -> Result<(u32, usize), DecodeError> {
         let tag = self.uvarint()?;

@@ -8,7 +8,6 @@ use crate::codec::{DecodeError, EncodeError, Message, Reader, Writer};
 
 /// Any request.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "for dumps and tests; a box would not help")]
 pub enum AnyRequest<'a> {
     /// a `ProduceRequest`.
     Produce(ProduceRequest<'a>),
@@ -603,7 +602,6 @@ impl<'a> AnyRequest<'a> {
 
 /// Any response.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "for dumps and tests; a box would not help")]
 pub enum AnyResponse<'a> {
     /// a `ProduceResponse`.
     Produce(ProduceResponse<'a>),

@@ -34,7 +34,7 @@ impl<'a> ConsumerGroupHeartbeatResponse<'a> {
         let member_id = r.string_opt(true)?;
         let member_epoch = r.i32()?;
         let heartbeat_interval_ms = r.i32()?;
-        let assignment = if r.present()? { Some(Assignment::read(r, version)?) } else { None };
+        let assignment = if r.i8()? >= 0 { Some(Assignment::read(r, version)?) } else { None };
         r.skip_tags()?;
         Ok(ConsumerGroupHeartbeatResponse {
             throttle_time_ms,
@@ -56,7 +56,7 @@ impl<'a> ConsumerGroupHeartbeatResponse<'a> {
         w.i32(self.heartbeat_interval_ms);
         match &self.assignment {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),

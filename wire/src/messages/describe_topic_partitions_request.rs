@@ -28,7 +28,7 @@ impl<'a> DescribeTopicPartitionsRequest<'a> {
     fn read(r: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
         let topics = r.array(true, 2, |r| TopicRequest::read(r, version))?;
         let response_partition_limit = r.i32()?;
-        let cursor = if r.present()? { Some(Cursor::read(r, version)?) } else { None };
+        let cursor = if r.i8()? >= 0 { Some(Cursor::read(r, version)?) } else { None };
         r.skip_tags()?;
         Ok(DescribeTopicPartitionsRequest { topics, response_partition_limit, cursor })
     }
@@ -41,7 +41,7 @@ impl<'a> DescribeTopicPartitionsRequest<'a> {
         w.i32(self.response_partition_limit);
         match &self.cursor {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),

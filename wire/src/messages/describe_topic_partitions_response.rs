@@ -22,7 +22,7 @@ impl<'a> DescribeTopicPartitionsResponse<'a> {
     fn read(r: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
         let throttle_time_ms = r.i32()?;
         let topics = r.array(true, 26, |r| DescribeTopicPartitionsResponseTopic::read(r, version))?;
-        let next_cursor = if r.present()? { Some(Cursor::read(r, version)?) } else { None };
+        let next_cursor = if r.i8()? >= 0 { Some(Cursor::read(r, version)?) } else { None };
         r.skip_tags()?;
         Ok(DescribeTopicPartitionsResponse { throttle_time_ms, topics, next_cursor })
     }
@@ -35,7 +35,7 @@ impl<'a> DescribeTopicPartitionsResponse<'a> {
         }
         match &self.next_cursor {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),

@@ -89,11 +89,11 @@ impl<'a> DescribedGroup<'a> {
         let group_state = r.string(true)?;
         let group_epoch = r.i32()?;
         let assignment_epoch = r.i32()?;
-        let topology = if r.present()? { Some(Topology::read(r, version)?) } else { None };
+        let topology = if r.i8()? >= 0 { Some(Topology::read(r, version)?) } else { None };
         let members = r.array(true, 28, |r| Member::read(r, version))?;
         let authorized_operations = r.i32()?;
         let topology_description = if version >= 1 {
-            if r.present()? { Some(TopologyDescription::read(r, version)?) } else { None }
+            if r.i8()? >= 0 { Some(TopologyDescription::read(r, version)?) } else { None }
         } else {
             None
         };
@@ -125,7 +125,7 @@ impl<'a> DescribedGroup<'a> {
         w.i32(self.assignment_epoch);
         match &self.topology {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),
@@ -138,7 +138,7 @@ impl<'a> DescribedGroup<'a> {
         if version >= 1 {
             match &self.topology_description {
                 Some(it) => {
-                    w.i8(1);
+                    w.u8(1);
                     it.write(w, version);
                 }
                 None => w.i8(-1),
@@ -348,7 +348,7 @@ impl<'a> Member<'a> {
         let client_host = r.string(true)?;
         let topology_epoch = r.i32()?;
         let process_id = r.string(true)?;
-        let user_endpoint = if r.present()? { Some(Endpoint::read(r, version)?) } else { None };
+        let user_endpoint = if r.i8()? >= 0 { Some(Endpoint::read(r, version)?) } else { None };
         let client_tags = r.array(true, 3, |r| KeyValue::read(r, version))?;
         let task_offsets = r.array(true, 14, |r| TaskOffset::read(r, version))?;
         let task_end_offsets = r.array(true, 14, |r| TaskOffset::read(r, version))?;
@@ -386,7 +386,7 @@ impl<'a> Member<'a> {
         w.string(true, &self.process_id);
         match &self.user_endpoint {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),

@@ -79,12 +79,12 @@ impl<'a> StreamsGroupHeartbeatRequest<'a> {
         let instance_id = r.string_opt(true)?;
         let rack_id = r.string_opt(true)?;
         let rebalance_timeout_ms = r.i32()?;
-        let topology = if r.present()? { Some(Topology::read(r, version)?) } else { None };
+        let topology = if r.i8()? >= 0 { Some(Topology::read(r, version)?) } else { None };
         let active_tasks = r.array_opt(true, 3, |r| TaskIds::read(r, version))?;
         let standby_tasks = r.array_opt(true, 3, |r| TaskIds::read(r, version))?;
         let warmup_tasks = r.array_opt(true, 3, |r| TaskIds::read(r, version))?;
         let process_id = r.string_opt(true)?;
-        let user_endpoint = if r.present()? { Some(Endpoint::read(r, version)?) } else { None };
+        let user_endpoint = if r.i8()? >= 0 { Some(Endpoint::read(r, version)?) } else { None };
         let client_tags = r.array_opt(true, 3, |r| KeyValue::read(r, version))?;
         let task_offsets = r.array_opt(true, 14, |r| TaskOffset::read(r, version))?;
         let task_end_offsets = r.array_opt(true, 14, |r| TaskOffset::read(r, version))?;
@@ -121,7 +121,7 @@ impl<'a> StreamsGroupHeartbeatRequest<'a> {
         w.i32(self.rebalance_timeout_ms);
         match &self.topology {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),
@@ -156,7 +156,7 @@ impl<'a> StreamsGroupHeartbeatRequest<'a> {
         w.string_opt(true, self.process_id.as_deref());
         match &self.user_endpoint {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),

@@ -55,21 +55,27 @@ impl ConsumerGroupCurrentMemberAssignmentValue {
 }
 
 /// `TopicPartitions` of `ConsumerGroupCurrentMemberAssignmentValue`, versions 0.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TopicPartitions {
     /// `TopicId`: uuid.
     pub topic_id: Uuid,
     /// `Partitions`: array of int32.
     pub partitions: Vec<i32>,
-    /// `AssignmentEpochs`: array of int32, tag 0, null by default.
+    /// `AssignmentEpochs`: array of int32, tag 0.
     pub assignment_epochs: Option<Vec<i32>>,
+}
+
+impl Default for TopicPartitions {
+    fn default() -> Self {
+        TopicPartitions { topic_id: Uuid::ZERO, partitions: Vec::new(), assignment_epochs: Some(Vec::new()) }
+    }
 }
 
 impl TopicPartitions {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         let topic_id = r.uuid()?;
         let partitions = r.array(true, 4, Reader::i32)?;
-        let mut assignment_epochs = None;
+        let mut assignment_epochs = Some(Vec::new());
         for _ in 0..r.uvarint()? {
             let (tag, end) = r.tag()?;
             match tag {
@@ -89,7 +95,7 @@ impl TopicPartitions {
         for it in &self.partitions {
             w.i32(*it);
         }
-        let tag0 = self.assignment_epochs.is_some();
+        let tag0 = self.assignment_epochs.as_ref().is_none_or(|all| !all.is_empty());
         w.uvarint(tag0 as u32);
         if tag0 {
             let start = w.begin_tag(0);

@@ -25,7 +25,7 @@ pub struct ConsumerGroupMemberMetadataValue {
     pub rebalance_timeout_ms: i32,
     /// `ServerAssignor`: string.
     pub server_assignor: Option<String>,
-    /// `ClassicMemberMetadata`: ClassicMemberMetadata, tag 0, null by default.
+    /// `ClassicMemberMetadata`: ClassicMemberMetadata, tag 0.
     pub classic_member_metadata: Option<ClassicMemberMetadata>,
 }
 
@@ -40,7 +40,7 @@ impl Default for ConsumerGroupMemberMetadataValue {
             subscribed_topic_regex: Some(String::new()),
             rebalance_timeout_ms: -1,
             server_assignor: Some(String::new()),
-            classic_member_metadata: None,
+            classic_member_metadata: Some(ClassicMemberMetadata::default()),
         }
     }
 }
@@ -55,13 +55,13 @@ impl ConsumerGroupMemberMetadataValue {
         let subscribed_topic_regex = r.string_owned_opt(true)?;
         let rebalance_timeout_ms = r.i32()?;
         let server_assignor = r.string_owned_opt(true)?;
-        let mut classic_member_metadata = None;
+        let mut classic_member_metadata = Some(ClassicMemberMetadata::default());
         for _ in 0..r.uvarint()? {
             let (tag, end) = r.tag()?;
             match tag {
                 0 => {
                     classic_member_metadata =
-                        if r.present()? { Some(ClassicMemberMetadata::read(r, version)?) } else { None };
+                        if r.uvarint()? > 0 { Some(ClassicMemberMetadata::read(r, version)?) } else { None };
                     r.tag_end(end)?;
                 }
                 _ => r.skip_to(end)?,
@@ -92,16 +92,16 @@ impl ConsumerGroupMemberMetadataValue {
         w.string_opt(true, self.subscribed_topic_regex.as_deref());
         w.i32(self.rebalance_timeout_ms);
         w.string_opt(true, self.server_assignor.as_deref());
-        let tag0 = self.classic_member_metadata.is_some();
+        let tag0 = self.classic_member_metadata != Some(ClassicMemberMetadata::default());
         w.uvarint(tag0 as u32);
         if tag0 {
             let start = w.begin_tag(0);
             match &self.classic_member_metadata {
                 Some(it) => {
-                    w.i8(1);
+                    w.u8(1);
                     it.write(w, version);
                 }
-                None => w.i8(-1),
+                None => w.u8(0),
             }
             w.end_tag(start);
         }

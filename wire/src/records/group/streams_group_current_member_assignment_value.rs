@@ -87,21 +87,27 @@ impl StreamsGroupCurrentMemberAssignmentValue {
 }
 
 /// `TaskIds` of `StreamsGroupCurrentMemberAssignmentValue`, versions 0.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TaskIds {
     /// `SubtopologyId`: string.
     pub subtopology_id: String,
     /// `Partitions`: array of int32.
     pub partitions: Vec<i32>,
-    /// `AssignmentEpochs`: array of int32, tag 0, null by default.
+    /// `AssignmentEpochs`: array of int32, tag 0.
     pub assignment_epochs: Option<Vec<i32>>,
+}
+
+impl Default for TaskIds {
+    fn default() -> Self {
+        TaskIds { subtopology_id: String::new(), partitions: Vec::new(), assignment_epochs: Some(Vec::new()) }
+    }
 }
 
 impl TaskIds {
     fn read(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
         let subtopology_id = r.string_owned(true)?;
         let partitions = r.array(true, 4, Reader::i32)?;
-        let mut assignment_epochs = None;
+        let mut assignment_epochs = Some(Vec::new());
         for _ in 0..r.uvarint()? {
             let (tag, end) = r.tag()?;
             match tag {
@@ -121,7 +127,7 @@ impl TaskIds {
         for it in &self.partitions {
             w.i32(*it);
         }
-        let tag0 = self.assignment_epochs.is_some();
+        let tag0 = self.assignment_epochs.as_ref().is_none_or(|all| !all.is_empty());
         w.uvarint(tag0 as u32);
         if tag0 {
             let start = w.begin_tag(0);

@@ -54,7 +54,7 @@ impl StreamsGroupMemberMetadataValue {
         let rebalance_timeout_ms = r.i32()?;
         let topology_epoch = r.i32()?;
         let process_id = r.string_owned(true)?;
-        let user_endpoint = if r.present()? { Some(Endpoint::read(r, version)?) } else { None };
+        let user_endpoint = if r.i8()? >= 0 { Some(Endpoint::read(r, version)?) } else { None };
         let client_tags = r.array(true, 3, |r| KeyValue::read(r, version))?;
         r.skip_tags()?;
         Ok(StreamsGroupMemberMetadataValue {
@@ -80,7 +80,7 @@ impl StreamsGroupMemberMetadataValue {
         w.string(true, &self.process_id);
         match &self.user_endpoint {
             Some(it) => {
-                w.i8(1);
+                w.u8(1);
                 it.write(w, version);
             }
             None => w.i8(-1),

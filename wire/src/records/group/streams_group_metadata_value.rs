@@ -15,7 +15,7 @@ pub struct StreamsGroupMetadataValue {
     pub metadata_hash: i64,
     /// `ValidatedTopologyEpoch`: int32, tag 0, -1 by default.
     pub validated_topology_epoch: i32,
-    /// `LastAssignmentConfigs`: array of LastAssignmentConfig, tag 1, null by default.
+    /// `LastAssignmentConfigs`: array of LastAssignmentConfig, tag 1.
     pub last_assignment_configs: Option<Vec<LastAssignmentConfig>>,
     /// `StoredDescriptionTopologyEpoch`: int32, tag 2, -1 by default.
     pub stored_description_topology_epoch: i32,
@@ -29,7 +29,7 @@ impl Default for StreamsGroupMetadataValue {
             epoch: 0,
             metadata_hash: 0,
             validated_topology_epoch: -1,
-            last_assignment_configs: None,
+            last_assignment_configs: Some(Vec::new()),
             stored_description_topology_epoch: -1,
             failed_description_topology_epoch: -1,
         }
@@ -41,7 +41,7 @@ impl StreamsGroupMetadataValue {
         let epoch = r.i32()?;
         let metadata_hash = r.i64()?;
         let mut validated_topology_epoch = -1;
-        let mut last_assignment_configs = None;
+        let mut last_assignment_configs = Some(Vec::new());
         let mut stored_description_topology_epoch = -1;
         let mut failed_description_topology_epoch = -1;
         for _ in 0..r.uvarint()? {
@@ -81,7 +81,7 @@ impl StreamsGroupMetadataValue {
         w.i32(self.epoch);
         w.i64(self.metadata_hash);
         let tag0 = self.validated_topology_epoch != -1;
-        let tag1 = self.last_assignment_configs.is_some();
+        let tag1 = self.last_assignment_configs.as_ref().is_none_or(|all| !all.is_empty());
         let tag2 = self.stored_description_topology_epoch != -1;
         let tag3 = self.failed_description_topology_epoch != -1;
         w.uvarint(tag0 as u32 + tag1 as u32 + tag2 as u32 + tag3 as u32);
