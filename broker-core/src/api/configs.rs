@@ -56,13 +56,17 @@ fn describe(
             Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, String::new()))
         }
         Some(ResourceType::Topic) => Ok(view.config.describe_topic(Dynamic::of_topic(configs, id, name))),
-        Some(ResourceType::Broker) if name.is_empty() => Ok(match configs.overrides(ResourceType::Broker, "") {
-            Some(cluster) => view.config.describe_cluster_default(cluster),
-            None => Vec::new(),
-        }),
+        Some(ResourceType::Broker) if name.is_empty() => {
+            Ok(match configs.overrides(ResourceType::Broker, "") {
+                Some(cluster) => view.config.describe_cluster_default(cluster),
+                None => Vec::new(),
+            })
+        }
         Some(ResourceType::Broker) => match name.parse::<i32>() {
             Ok(asked) if asked == id => Ok(view.config.describe_node(Dynamic::of_broker(configs, id))),
-            Ok(_) => invalid(format!("Unexpected broker id, expected {id} or empty string, but received {name}")),
+            Ok(_) => {
+                invalid(format!("Unexpected broker id, expected {id} or empty string, but received {name}"))
+            }
             Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
         },
         _ => invalid(format!("Unsupported resource type: {}", resource.resource_type)),

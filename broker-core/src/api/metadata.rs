@@ -23,12 +23,7 @@ pub struct Answer<'a> {
 }
 
 /// Answers a request; `chance` chooses the broker that is told as the controller.
-pub fn answer<'a>(
-    view: View<'a>,
-    version: i16,
-    request: &'a MetadataRequest<'a>,
-    chance: u32,
-) -> Answer<'a> {
+pub fn answer<'a>(view: View<'a>, version: i16, request: &'a MetadataRequest<'a>, chance: u32) -> Answer<'a> {
     let mut answer = Answer {
         response: MetadataResponse {
             cluster_id: Some(view.cluster_id.into()),

@@ -10,6 +10,7 @@ pub mod configs;
 pub mod forward;
 pub mod incoming;
 pub mod metadata;
+pub mod refusal;
 pub mod topic_partitions;
 pub mod versions;
 

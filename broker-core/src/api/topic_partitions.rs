@@ -105,8 +105,7 @@ impl<'a> Page<'a> {
             topic_authorized_operations: TOPIC_OPERATIONS,
         });
         if end < there {
-            self.response.next_cursor =
-                Some(Cursor { topic_name: name.into(), partition_index: end as i32 });
+            self.response.next_cursor = Some(Cursor { topic_name: name.into(), partition_index: end as i32 });
             return false;
         }
         true

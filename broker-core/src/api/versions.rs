@@ -19,7 +19,9 @@ pub fn answer<'a>(
     version: i16,
     request: &ApiVersionsRequest<'_>,
 ) -> ApiVersionsResponse<'a> {
-    if version >= 3 && !(is_valid(&request.client_software_name) && is_valid(&request.client_software_version)) {
+    if version >= 3
+        && !(is_valid(&request.client_software_name) && is_valid(&request.client_software_version))
+    {
         return ApiVersionsResponse {
             error_code: ErrorCode::INVALID_REQUEST.0,
             ..ApiVersionsResponse::default()

@@ -369,9 +369,7 @@ impl BrokerLifecycle {
                 self.communicate_after(now, self.heartbeat_interval);
                 None
             }
-            BrokerState::PendingControlledShutdown if response.should_shut_down => {
-                Some(self.stop(ctx, true))
-            }
+            BrokerState::PendingControlledShutdown if response.should_shut_down => Some(self.stop(ctx, true)),
             BrokerState::PendingControlledShutdown => {
                 // The first answer is followed a bit sooner, for when the leaderships move quickly.
                 let first = !core::mem::replace(&mut self.shutdown_answered, true);
