@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use wire::error::ErrorCode;
+
 use crate::disk::DiskError;
 
 /// Why opening, cutting or closing a log failed. The log directory goes offline.
@@ -60,6 +62,12 @@ pub enum AppendError {
         /// In Kafka's words.
         message: String,
     },
+    /// UNSUPPORTED_COMPRESSION_TYPE: this build lacks the codec.
+    #[error("{message}")]
+    UnsupportedCompression {
+        /// In words.
+        message: String,
+    },
     /// MESSAGE_TOO_LARGE: a batch exceeds `max.message.bytes`.
     #[error(
         "The record batch size in the append to {log} is {size} bytes which exceeds the maximum configured value of {limit}."
@@ -99,6 +107,31 @@ pub enum AppendError {
     Disk(DiskError),
 }
 
+impl AppendError {
+    /// The answer to a producer. A follower's [`AppendError::UnexpectedOffset`] never leaves the node.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            AppendError::InvalidRecord { .. } => ErrorCode::INVALID_RECORD,
+            AppendError::InvalidTimestamp { .. } => ErrorCode::INVALID_TIMESTAMP,
+            AppendError::Corrupt { .. } => ErrorCode::CORRUPT_MESSAGE,
+            AppendError::UnsupportedCompression { .. } => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            AppendError::MessageTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+            AppendError::RecordListTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+            AppendError::Disk(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+        }
+    }
+
+    /// The records at fault, for the `RecordErrors` of the answer.
+    pub fn record_errors(&self) -> &[RecordError] {
+        match self {
+            AppendError::InvalidRecord { record_errors, .. }
+            | AppendError::InvalidTimestamp { record_errors, .. } => record_errors,
+            _ => &[],
+        }
+    }
+}
+
 /// Why nothing was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -123,4 +156,15 @@ pub enum ReadError {
         /// Where.
         position: u32,
     },
+}
+
+impl ReadError {
+    /// The answer to a fetch.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            ReadError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
+            ReadError::Disk(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+            ReadError::Corrupt { .. } => ErrorCode::CORRUPT_MESSAGE,
+        }
+    }
 }

@@ -13,19 +13,38 @@
 //! Deliberately absent: producer state, its snapshots and the transaction index. Such files of Kafka's are kept when a
 //! directory is opened, and go with the segment that they belong to.
 
+mod append;
+mod batch;
 pub mod checkpoint;
 mod config;
+mod cut;
 mod dir;
 pub mod epoch_cache;
 mod error;
+mod flush;
+mod index;
+mod loader;
+mod read;
+mod segment;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod validate;
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bytes::Bytes;
+use wire::Rope;
 use wire::drive::{Instant, Now};
-use wire::{Codecs, Rope};
 
-use crate::disk::{Disk, DiskError, Ticket};
+use crate::disk::{Disk, DiskError};
 use crate::event::BatchMarks;
+use epoch_cache::{EpochCache, EpochEntry};
+use flush::Flusher;
+use segment::{Segment, at};
+use tail::Tail;
 
 pub use config::{LogConfig, TargetCompression, TimestampType};
 pub use dir::{LogDir, PartitionDir, PartitionDirKind};
@@ -163,222 +182,256 @@ pub enum Synced {
 }
 
 /// One partition's log.
+///
+/// Its state relates as in Kafka: log start offset ≤ high watermark ≤ log end offset, recovery point ≤ log end offset;
+/// [`Log::check_invariants`] says so after every change.
 #[derive(Clone, Debug)]
 pub struct Log {
-    dir: String,
+    /// Its directory: `data/purchases-0`.
+    dir: Arc<str>,
     config: LogConfig,
+    /// Ascending by base offset, never empty; the last one is appended to.
+    segments: Vec<Segment>,
+    /// The log end offset.
+    next_offset: i64,
+    log_start_offset: i64,
+    high_watermark: i64,
+    recovery_point: i64,
+    epochs: EpochCache,
+    tail: Tail,
+    flusher: Flusher,
+    /// Files to remove after `file.delete.delay.ms`, in the order of their time.
+    deletions: VecDeque<Deletion>,
 }
 
-#[allow(missing_docs, unused_variables)]
+/// Renamed files that wait for their removal.
+#[derive(Clone, Debug)]
+struct Deletion {
+    due: Instant,
+    paths: Vec<String>,
+}
+
 impl Log {
-    /// Opens the log in `dir` (`data/purchases-0`), making it when it is missing; recovers it when it was not closed.
-    pub fn open(
-        dir: &str,
-        config: LogConfig,
-        state: LoadState,
-        now: Now,
-        disk: &mut dyn Disk,
-        codecs: &dyn Codecs,
-    ) -> Result<(Log, Recovered), LogError> {
-        todo!()
-    }
-
-    /// Appends as the partition's leader: validates, assigns offsets, stamps the leader epoch.
-    pub fn append_as_leader(
-        &mut self,
-        now: Now,
-        disk: &mut dyn Disk,
-        codecs: &dyn Codecs,
-        records: &Rope,
-        leader_epoch: i32,
-        origin: Origin,
-    ) -> Result<AppendInfo, AppendError> {
-        todo!()
-    }
-
-    /// Appends what a leader sent, offsets as they are. Batches of an epoch above `leader_epoch` are left out, with all
-    /// behind them (KAFKA-18723); an incomplete batch at the end is dropped.
-    pub fn append_as_follower(
-        &mut self,
-        now: Now,
-        disk: &mut dyn Disk,
-        codecs: &dyn Codecs,
-        records: &Rope,
-        leader_epoch: i32,
-    ) -> Result<AppendInfo, AppendError> {
-        todo!()
-    }
-
-    /// Reads whole batches from `offset`, of one segment, that lie below `up_to`, at most `max_bytes`; with `min_one`
-    /// the first batch comes whatever its size.
-    pub fn read(
-        &self,
-        disk: &mut dyn Disk,
-        offset: i64,
-        up_to: i64,
-        max_bytes: usize,
-        min_one: bool,
-    ) -> Result<FetchData, ReadError> {
-        todo!()
-    }
-
-    /// Where an offset between log start and log end lies.
-    pub fn offset_metadata(&self, disk: &mut dyn Disk, offset: i64) -> Result<OffsetMetadata, ReadError> {
-        todo!()
-    }
-
+    /// Its directory's path.
     pub fn dir(&self) -> &str {
         &self.dir
     }
+
+    /// `TOPIC-PARTITION`.
+    pub fn name(&self) -> &str {
+        self.dir.rsplit('/').next().expect("rsplit gives one part at least")
+    }
+
+    /// Its settings.
     pub fn config(&self) -> &LogConfig {
         &self.config
     }
+
     /// Takes effect with the next append.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;
     }
+
+    /// The offset of the first record that may be read.
     pub fn log_start_offset(&self) -> i64 {
-        todo!()
+        self.log_start_offset
     }
+
+    /// The offset that the next record gets.
     pub fn log_end_offset(&self) -> i64 {
-        todo!()
+        self.next_offset
     }
+
+    /// What is below is replicated to the in-sync replicas.
     pub fn high_watermark(&self) -> i64 {
-        todo!()
+        self.high_watermark
     }
+
     /// The first offset that a reader of committed transactions must not see; the high watermark without transactions.
     pub fn last_stable_offset(&self) -> i64 {
-        todo!()
+        self.high_watermark
     }
+
     /// Sets the high watermark, within log start and log end; whether it changed.
     pub fn update_high_watermark(&mut self, offset: i64) -> bool {
-        todo!()
+        let offset = offset.clamp(self.log_start_offset, self.next_offset);
+        let changed = offset != self.high_watermark;
+        self.high_watermark = offset;
+        changed
     }
+
     /// All below is durable.
     pub fn recovery_point(&self) -> i64 {
-        todo!()
+        self.recovery_point
     }
+
+    /// The bytes of all segments, without their indexes.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.segments.iter().map(|s| u64::from(s.size)).sum()
     }
+
+    /// How many segments there are.
     pub fn segment_count(&self) -> usize {
-        todo!()
+        self.segments.len()
     }
+
+    /// The base offset of the first segment.
+    pub fn first_segment_base(&self) -> i64 {
+        self.segments[0].base
+    }
+
     /// The base offset of the segment that is appended to.
     pub fn active_segment_base(&self) -> i64 {
-        todo!()
+        self.active().base
+    }
+
+    /// The largest timestamp of a record, -1 if there is none.
+    pub fn max_timestamp(&self) -> i64 {
+        self.segments.iter().map(|s| s.max_timestamp.timestamp).max().expect("never empty")
+    }
+
+    fn active(&self) -> &Segment {
+        self.segments.last().expect("never empty")
+    }
+
+    fn active_mut(&mut self) -> &mut Segment {
+        self.segments.last_mut().expect("never empty")
     }
 
     // --- leader epochs
+
+    /// The latest leader epoch that the log knows.
     pub fn latest_epoch(&self) -> Option<i32> {
-        todo!()
+        self.epochs.latest().map(|entry| entry.epoch)
     }
-    /// The end of an epoch as this log knows it (facts of OffsetForLeaderEpoch and of diverging fetches).
+
+    /// The end of an epoch as this log knows it: the answer of OffsetForLeaderEpoch and of diverging fetches.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> EpochEnd {
-        todo!()
+        self.epochs.end_offset_for(epoch, self.next_offset)
     }
+
+    /// The leader epoch of the record at an offset.
     pub fn epoch_of(&self, offset: i64) -> Option<i32> {
-        todo!()
+        self.epochs.epoch_for_offset(offset)
     }
+
     /// All epochs with their start offsets, ascending.
-    pub fn epochs(&self) -> &[epoch_cache::EpochEntry] {
-        todo!()
+    pub fn epochs(&self) -> &[EpochEntry] {
+        self.epochs.entries()
     }
+
     /// Begins an epoch at an offset, also when nothing is written in it (KIP-279). It must be durable
     /// ([`Log::epochs_durable`]) before the first append in it.
     pub fn assign_epoch(&mut self, disk: &mut dyn Disk, epoch: i32, start_offset: i64) {
-        todo!()
+        if self.epochs.assign(epoch, start_offset) {
+            let ticket = self.write_epochs(disk);
+            self.flusher.epoch(ticket);
+        }
     }
+
     /// Whether the checkpoint of every assigned epoch has reached the medium.
     pub fn epochs_durable(&self) -> bool {
-        todo!()
+        self.flusher.epochs_durable()
     }
 
-    // --- cutting
-    pub fn truncate_to(&mut self, now: Now, disk: &mut dyn Disk, offset: i64) -> Result<Truncated, LogError> {
-        todo!()
-    }
-    /// Drops everything and goes on at `offset`.
-    pub fn truncate_fully_and_start_at(
-        &mut self,
-        now: Now,
-        disk: &mut dyn Disk,
-        offset: i64,
-    ) -> Result<(), LogError> {
-        todo!()
-    }
-    /// Raises the log start offset (DeleteRecords, the leader's, a snapshot); whether it changed.
-    pub fn increment_log_start_offset(&mut self, disk: &mut dyn Disk, offset: i64) -> bool {
-        todo!()
-    }
-    /// Deletes whole segments: those below the log start offset, and by `retention.bytes` and `retention.ms`.
-    pub fn delete_old_segments(&mut self, now: Now, disk: &mut dyn Disk) -> Result<usize, LogError> {
-        todo!()
+    fn write_epochs(&self, disk: &mut dyn Disk) -> crate::disk::Ticket {
+        let text = checkpoint::epochs_text(self.epochs.entries());
+        disk.replace(&self.in_dir(checkpoint::LEADER_EPOCHS), Bytes::from(text.into_bytes()))
     }
 
-    // --- looking up
-    /// The first record with a timestamp of at least `timestamp` that lies below `up_to`.
-    pub fn offset_for_timestamp(
-        &self,
-        disk: &mut dyn Disk,
-        codecs: &dyn Codecs,
-        timestamp: i64,
-        up_to: i64,
-    ) -> Result<Option<TimestampOffset>, ReadError> {
-        todo!()
-    }
-    /// The first record with the largest timestamp.
-    pub fn offset_of_max_timestamp(
-        &self,
-        disk: &mut dyn Disk,
-        codecs: &dyn Codecs,
-    ) -> Result<Option<TimestampOffset>, ReadError> {
-        todo!()
+    /// Cutting is written without anybody waiting: opening the log cuts again.
+    fn epochs_cut(&mut self, disk: &mut dyn Disk, changed: bool) {
+        if changed {
+            let ticket = self.write_epochs(disk);
+            self.flusher.other(ticket);
+        }
     }
 
-    // --- durability
-    /// Begins to make everything below the log end durable. Tickets come out of [`Log::take_tickets`].
-    pub fn flush(&mut self, now: Now, disk: &mut dyn Disk) {
-        todo!()
+    fn in_dir(&self, name: &str) -> String {
+        alloc::format!("{}/{name}", self.dir)
     }
-    /// Whether `flush.messages` or `flush.ms` ask for a flush now.
-    pub fn flush_needed(&self, now: Now) -> bool {
-        todo!()
-    }
-    /// The tickets that this log has asked for since the last call.
-    pub fn take_tickets(&mut self) -> Vec<Ticket> {
-        todo!()
-    }
-    /// A ticket of [`Log::take_tickets`] came back.
-    pub fn synced(&mut self, ticket: Ticket, result: Result<(), DiskError>) -> Synced {
-        todo!()
-    }
-    /// Whether a flush is under way.
-    pub fn flushing(&self) -> bool {
-        todo!()
-    }
-    /// Begins the end: final time index entries, everything synced. Once nothing is in flight the log may be dropped
-    /// and the directory may be marked clean.
-    pub fn close(&mut self, now: Now, disk: &mut dyn Disk) -> Result<(), LogError> {
-        todo!()
+
+    /// Panics when the log's state contradicts itself, which only a bug can cause.
+    pub fn check_invariants(&self) {
+        assert!(
+            self.log_start_offset <= self.high_watermark && self.high_watermark <= self.next_offset,
+            "{}: start {} hw {} end {}",
+            self.dir,
+            self.log_start_offset,
+            self.high_watermark,
+            self.next_offset
+        );
+        assert!(self.recovery_point <= self.next_offset, "{}: recovery point", self.dir);
+        assert!(self.segments.windows(2).all(|w| w[0].base < w[1].base), "{}: segments ascend", self.dir);
+        assert!(self.segments[0].base <= self.log_start_offset, "{}: first segment", self.dir);
+        assert!(self.active().base <= self.next_offset, "{}: active segment", self.dir);
     }
 
     // --- time
-    /// When [`Log::on_timer`] has something to do: files to remove after `file.delete.delay.ms`, a flush by `flush.ms`.
+
+    /// When [`Log::on_timer`] has files to remove.
     pub fn deadline(&self) -> Option<Instant> {
-        todo!()
-    }
-    pub fn on_timer(&mut self, now: Now, disk: &mut dyn Disk) -> Result<(), LogError> {
-        todo!()
+        self.deletions.front().map(|deletion| deletion.due)
     }
 
-    // --- deleting the whole log
-    /// Renames the directory to `TOPIC-PARTITION.UUID-delete`. [`Log::delete`] removes it later.
-    pub fn rename_for_delete(&mut self, disk: &mut dyn Disk, unique: wire::Uuid) -> Result<(), LogError> {
-        todo!()
+    /// Removes the files whose `file.delete.delay.ms` is over.
+    pub fn on_timer(&mut self, now: Now, disk: &mut dyn Disk) -> Result<(), LogError> {
+        while self.deletions.front().is_some_and(|deletion| deletion.due <= now.mono) {
+            let deletion = self.deletions.pop_front().expect("there is a first");
+            for path in &deletion.paths {
+                remove_if_exists(disk, path)?;
+            }
+        }
+        Ok(())
     }
-    /// Closes the files and removes the directory.
+
+    // --- the end
+
+    /// Begins the end: the last time index entry, everything synced. Once [`Log::flushing`] says no, the log may be
+    /// dropped, and with all others of its directory that may be marked clean.
+    pub fn close(&mut self, now: Now, disk: &mut dyn Disk) -> Result<(), LogError> {
+        let path = segment::path(&self.dir, self.active_segment_base(), "timeindex");
+        self.active_mut().become_inactive(disk).map_err(at(&path))?;
+        self.flusher.last_flush = now.mono;
+        self.flusher.names_dirty = true;
+        self.sync_segments(disk, self.next_offset, self.segments.len());
+        Ok(())
+    }
+
+    /// Renames the directory to `TOPIC-PARTITION.UUID-delete`, out of the way of a new topic of that name.
+    /// [`Log::delete`] removes it later.
+    pub fn rename_for_delete(&mut self, disk: &mut dyn Disk, unique: wire::Uuid) -> Result<(), LogError> {
+        let (parent, name) = match self.dir.rsplit_once('/') {
+            Some((parent, name)) => (parent, name),
+            None => ("", &*self.dir),
+        };
+        let to = dir::delete_name(name, unique);
+        let to = if parent.is_empty() { to } else { alloc::format!("{parent}/{to}") };
+        disk.rename(&self.dir, &to).map_err(at(&self.dir))?;
+        let ticket = disk.sync_dir(parent);
+        self.flusher.other(ticket);
+        for deletion in &mut self.deletions {
+            for path in &mut deletion.paths {
+                let name = path.rsplit('/').next().expect("rsplit gives one part at least");
+                *path = alloc::format!("{to}/{name}");
+            }
+        }
+        self.dir = to.into();
+        Ok(())
+    }
+
+    /// Closes the files and removes the directory with all that is in it.
     pub fn delete(self, disk: &mut dyn Disk) -> Result<(), LogError> {
-        todo!()
+        for segment in &self.segments {
+            segment.close(disk);
+        }
+        remove_if_exists(disk, &self.dir)
+    }
+}
+
+fn remove_if_exists(disk: &mut dyn Disk, path: &str) -> Result<(), LogError> {
+    match disk.remove(path) {
+        Ok(()) | Err(DiskError::NotFound) => Ok(()),
+        Err(error) => Err(at(path)(error)),
     }
 }

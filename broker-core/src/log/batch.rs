@@ -1,0 +1,44 @@
+//! What the log keeps of a batch.
+
+use smallvec::SmallVec;
+use wire::batch::BatchHeader;
+
+use crate::event::BatchMark;
+
+/// What the log keeps of a batch that it appends or has just appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BatchMeta {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub size: u32,
+    pub leader_epoch: i32,
+    pub max_timestamp: i64,
+    pub crc: u32,
+}
+
+impl From<&BatchHeader> for BatchMeta {
+    fn from(header: &BatchHeader) -> BatchMeta {
+        BatchMeta {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            size: header.size_in_bytes() as u32,
+            leader_epoch: header.partition_leader_epoch,
+            max_timestamp: header.max_timestamp,
+            crc: header.crc,
+        }
+    }
+}
+
+impl BatchMeta {
+    pub fn mark(&self) -> BatchMark {
+        BatchMark {
+            base_offset: self.base_offset,
+            last_offset: self.last_offset,
+            epoch: self.leader_epoch,
+            size: self.size,
+            crc: self.crc,
+        }
+    }
+}
+
+pub(super) type BatchMetas = SmallVec<[BatchMeta; 2]>;
