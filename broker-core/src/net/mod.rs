@@ -130,7 +130,7 @@ pub struct Net {
     endpoints: BTreeMap<Peer, Endpoint>,
     outcomes: VecDeque<(Call, CallOutcome)>,
     active_controller: Option<i32>,
-    client_id: String,
+    node_id: i32,
     max_idle: Option<Nanos>,
     setup_timeout: Nanos,
     setup_timeout_max: Nanos,
@@ -151,7 +151,7 @@ impl Net {
             endpoints: voters.map(|v| (Peer::Controller(v.id), v.endpoint.clone())).collect(),
             outcomes: VecDeque::new(),
             active_controller: None,
-            client_id: alloc::format!("{}", config.node_id),
+            node_id: config.node_id,
             max_idle: config.connections_max_idle,
             setup_timeout: config.connection_setup_timeout,
             setup_timeout_max: config.connection_setup_timeout_max,
@@ -366,8 +366,9 @@ impl Net {
         call: Call,
     ) {
         let key = (to, call.class());
-        let channel = self.channels.entry(key).or_insert_with(|| Channel::new(key.1));
-        channel.send(now.mono, out, &self.client_id, request, version, timeout, call);
+        let node_id = self.node_id;
+        let channel = self.channels.entry(key).or_insert_with(|| Channel::new(key.1, node_id));
+        channel.send(now.mono, out, request, version, timeout, call);
         let due = channel.next_due();
         self.connect_if_wanted(now.mono, out, key);
         self.arm_calls(due);
@@ -480,7 +481,11 @@ impl Net {
         for (id, conn) in self.conns.slots.iter().flatten() {
             let last_active = match conn {
                 Conn::In(inbound) => inbound.last_active(),
-                Conn::Out(peer, class) => self.channels.get(&(*peer, *class)).map(Channel::last_active),
+                Conn::Out(peer, class @ (ConnClass::Raft | ConnClass::Fetcher)) => {
+                    self.channels.get(&(*peer, *class)).map(Channel::last_active)
+                }
+                // Those to the controller may idle (`Selector.NO_IDLE_TIMEOUT_MS`).
+                Conn::Out(..) => None,
             };
             let Some(last_active) = last_active else { continue };
             let ends = last_active + max_idle;
@@ -517,3 +522,6 @@ impl Net {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

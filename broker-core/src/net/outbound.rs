@@ -41,6 +41,8 @@ enum State {
 #[derive(Clone)]
 pub(super) struct Channel {
     class: ConnClass,
+    /// How this node calls itself there.
+    client_id: String,
     state: State,
     /// Attempts in a row that failed.
     failures: u32,
@@ -55,9 +57,16 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(class: ConnClass) -> Channel {
+    pub(super) fn new(class: ConnClass, node_id: i32) -> Channel {
         Channel {
             class,
+            client_id: match class {
+                ConnClass::Raft => format!("raft-client-{node_id}"),
+                ConnClass::Fetcher => format!("broker-{node_id}-fetcher-0"),
+                ConnClass::AlterPartition | ConnClass::Lifecycle | ConnClass::Forwarding => {
+                    format!("{node_id}")
+                }
+            },
             state: State::Idle,
             failures: 0,
             silences: 0,
@@ -80,12 +89,10 @@ impl Channel {
     }
 
     /// Sends a request, or keeps it until the connection stands.
-    #[allow(clippy::too_many_arguments, reason = "as Net::call")]
     pub(super) fn send<'r, R: Request<'r>>(
         &mut self,
         now: Instant,
         out: &mut Outputs,
-        client_id: &str,
         request: &R,
         version: i16,
         timeout: Nanos,
@@ -93,7 +100,7 @@ impl Channel {
     ) {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1) & i32::MAX;
-        let frame = encode_request(version, correlation_id, Some(client_id), request)
+        let frame = encode_request(version, correlation_id, Some(&self.client_id), request)
             .unwrap_or_else(|e| panic!("a {} request: {e}", R::KEY));
         let pending = Pending { correlation_id, key: R::KEY, version, deadline: now + timeout, call };
         match self.state {
