@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod metadata;
 pub mod net;
+pub mod raft;
 
 /// What tests of this and other crates need: not part of a node.
 #[cfg(any(test, feature = "testing"))]

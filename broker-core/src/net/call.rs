@@ -4,10 +4,7 @@ use wire::Rope;
 use wire::drive::ConnError;
 
 pub use crate::lifecycle::LifecycleCall;
-
-/// What the quorum's client keeps of a request until its answer comes.
-#[derive(Clone, Debug)]
-pub enum RaftCall {}
+pub use crate::raft::RaftCall;
 
 /// What the replica manager keeps of a Fetch to a leader until its answer comes.
 #[derive(Clone, Debug)]

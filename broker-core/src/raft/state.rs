@@ -1,0 +1,428 @@
+//! The state of one replica in the quorum, and its transitions (`QuorumState`, KIP-595, KIP-996).
+//!
+//! ```text
+//! Unattached  → Prospective (election timeout) | Follower (learnt of the leader) | Unattached (higher epoch)
+//! Prospective → Candidate (majority of pre-votes) | Follower, Unattached (lost, timeout)
+//! Candidate   → Leader (majority of votes) | Prospective (timeout) | Unattached (higher epoch)
+//! Leader      → Resigned (shutdown, lost quorum) | Unattached, Follower (higher epoch)
+//! Follower    → Prospective (fetch timeout) | Unattached, Follower (higher epoch)
+//! Resigned    → Unattached (next epoch after the election timeout) | Follower (higher epoch)
+//! ```
+//!
+//! The only voter of a quorum stands for election at once when it starts, whatever it was.
+//! Observers are only ever Unattached or Follower. The epoch never goes back; in one epoch a replica votes for one
+//! replica only; a leader votes for nobody. What changes epoch, leader or vote marks the state dirty: it must be
+//! durable before anything of it is told.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use rand_core::Rng as _;
+use wire::drive::{Instant, Nanos};
+
+use super::leader::LeaderState;
+use super::quorum_state_file::ElectionState;
+use super::snapshot::FetchingSnapshot;
+use super::voters::{ReplicaKey, VoterHistory, VoterSet};
+use crate::ctx::Rng;
+use crate::event::RaftRole;
+
+/// A point of the log: so many records, the last of them of this epoch. Later logs compare greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OffsetAndEpoch {
+    /// The epoch of the last record before `offset`.
+    pub epoch: i32,
+    /// The end offset.
+    pub offset: i64,
+}
+
+impl OffsetAndEpoch {
+    /// A point from its parts.
+    pub fn new(offset: i64, epoch: i32) -> OffsetAndEpoch {
+        OffsetAndEpoch { epoch, offset }
+    }
+}
+
+/// The votes of one election or pre-vote.
+#[derive(Clone, Debug)]
+pub(super) struct EpochElection {
+    votes: Vec<(i32, Option<bool>)>,
+}
+
+impl EpochElection {
+    /// An election among `voters`, in which `local` votes for itself.
+    pub(super) fn new(voters: &VoterSet, local: i32) -> EpochElection {
+        let mut election = EpochElection { votes: voters.ids().map(|id| (id, None)).collect() };
+        election.record(local, true);
+        election
+    }
+
+    /// A voter's answer. Answers of others are passed over.
+    pub(super) fn record(&mut self, id: i32, granted: bool) {
+        if let Some((_, vote)) = self.votes.iter_mut().find(|(voter, _)| *voter == id) {
+            *vote = Some(granted);
+        }
+    }
+
+    /// Whether a majority granted.
+    pub(super) fn is_granted(&self) -> bool {
+        self.count(Some(true)) >= self.majority()
+    }
+
+    /// Whether a majority is out of reach.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.count(Some(true)) + self.count(None) < self.majority()
+    }
+
+    /// Who has not answered.
+    pub(super) fn unrecorded(&self) -> Vec<i32> {
+        self.votes.iter().filter(|(_, vote)| vote.is_none()).map(|(id, _)| *id).collect()
+    }
+
+    /// Who granted, ascending.
+    pub(super) fn granting(&self) -> Vec<i32> {
+        self.votes.iter().filter(|(_, vote)| *vote == Some(true)).map(|(id, _)| *id).collect()
+    }
+
+    fn count(&self, wanted: Option<bool>) -> usize {
+        self.votes.iter().filter(|(_, vote)| *vote == wanted).count()
+    }
+
+    fn majority(&self) -> usize {
+        self.votes.len() / 2 + 1
+    }
+}
+
+/// What a replica is in its epoch, with what belongs to that role alone.
+#[derive(Clone, Debug)]
+pub(super) enum Role {
+    Unattached {
+        leader: Option<i32>,
+        /// Observers never stand for election.
+        election_deadline: Option<Instant>,
+    },
+    Prospective {
+        leader: Option<i32>,
+        election: EpochElection,
+        deadline: Instant,
+    },
+    Candidate {
+        election: EpochElection,
+        deadline: Instant,
+    },
+    Leader(Box<LeaderState>),
+    Follower {
+        leader: i32,
+        fetch_deadline: Instant,
+        /// Whether the leader answered a fetch since this replica follows it: then its pre-votes go to nobody.
+        has_fetched: bool,
+        fetching_snapshot: Option<FetchingSnapshot>,
+    },
+    Resigned {
+        /// Voters that have not acknowledged the resignation.
+        unacknowledged: Vec<i32>,
+        preferred_successors: Vec<ReplicaKey>,
+        deadline: Instant,
+    },
+}
+
+impl Role {
+    pub(super) fn kind(&self) -> RaftRole {
+        match self {
+            Role::Unattached { .. } => RaftRole::Unattached,
+            Role::Prospective { .. } => RaftRole::Prospective,
+            Role::Candidate { .. } => RaftRole::Candidate,
+            Role::Leader(_) => RaftRole::Leader,
+            Role::Follower { .. } => RaftRole::Follower,
+            Role::Resigned { .. } => RaftRole::Resigned,
+        }
+    }
+}
+
+/// The replica's state in the quorum.
+#[derive(Clone, Debug)]
+pub(super) struct QuorumState {
+    pub(super) local: ReplicaKey,
+    pub(super) voters: VoterHistory,
+    epoch: i32,
+    voted: Option<ReplicaKey>,
+    pub(super) role: Role,
+    /// Known in this epoch's role: a new leader has none until a record of its own epoch is on a majority.
+    pub(super) high_watermark: Option<i64>,
+    /// Whether epoch, leader or vote changed since they were last handed to the disk.
+    pub(super) dirty: bool,
+    election_timeout: Nanos,
+    fetch_timeout: Nanos,
+}
+
+impl QuorumState {
+    /// The state to begin with, from what the file says and what the log's last epoch is.
+    ///
+    /// A replica that led begins Resigned: it cannot vote or lead in that epoch again, so that no record of the
+    /// epoch that it lost with unflushed data is written a second time with other content.
+    pub(super) fn start(
+        local: ReplicaKey,
+        voters: VoterHistory,
+        timeouts: (Nanos, Nanos),
+        stored: Option<ElectionState>,
+        log_epoch: i32,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> QuorumState {
+        let (election_timeout, fetch_timeout) = timeouts;
+        let stored =
+            stored.unwrap_or(ElectionState { epoch: 0, leader: None, voted: None, voters: Vec::new() });
+        let mut state = QuorumState {
+            local,
+            voters,
+            epoch: stored.epoch.max(log_epoch),
+            voted: None,
+            role: Role::Unattached { leader: None, election_deadline: None },
+            high_watermark: None,
+            dirty: true,
+            election_timeout,
+            fetch_timeout,
+        };
+        let election_deadline = now + state.random_election_timeout(rng);
+        state.role = if stored.epoch < log_epoch {
+            Role::Unattached { leader: None, election_deadline: state.unless_observer(election_deadline) }
+        } else if stored.leader == Some(local.id) {
+            Role::Resigned {
+                unacknowledged: state.other_voters(),
+                preferred_successors: Vec::new(),
+                deadline: election_deadline,
+            }
+        } else if stored.voted.is_some_and(|voted| voted.matches(local)) && state.is_voter() {
+            state.voted = stored.voted;
+            let election = EpochElection::new(state.voters.last(), local.id);
+            Role::Candidate { election, deadline: election_deadline }
+        } else if let Some(leader) = stored.leader.filter(|id| state.voters.last().node(*id).is_some()) {
+            state.voted = stored.voted;
+            state.new_follower(leader, now)
+        } else {
+            state.voted = stored.voted;
+            let leader = stored.leader;
+            Role::Unattached { leader, election_deadline: state.unless_observer(election_deadline) }
+        };
+        state
+    }
+
+    pub(super) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// The leader of the epoch, if known. A leader that resigned still is it.
+    pub(super) fn leader(&self) -> Option<i32> {
+        match &self.role {
+            Role::Unattached { leader, .. } | Role::Prospective { leader, .. } => *leader,
+            Role::Candidate { .. } => None,
+            Role::Leader(_) | Role::Resigned { .. } => Some(self.local.id),
+            Role::Follower { leader, .. } => Some(*leader),
+        }
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    pub(super) fn is_voter(&self) -> bool {
+        self.voters.last().is_voter(self.local)
+    }
+
+    pub(super) fn is_only_voter(&self) -> bool {
+        self.voters.last().is_only_voter(self.local)
+    }
+
+    pub(super) fn has_remote_leader(&self) -> bool {
+        self.leader().is_some_and(|leader| leader != self.local.id)
+    }
+
+    /// The other voters' ids.
+    pub(super) fn other_voters(&self) -> Vec<i32> {
+        self.voters.last().ids().filter(|id| *id != self.local.id).collect()
+    }
+
+    /// What the file is to hold.
+    pub(super) fn election_state(&self) -> ElectionState {
+        ElectionState {
+            epoch: self.epoch,
+            leader: self.leader(),
+            voted: self.voted,
+            voters: self.voters.last().ids().collect(),
+        }
+    }
+
+    /// Whether this replica would vote for `candidate`, whose log is as long as ours or longer if `up_to_date`.
+    pub(super) fn can_grant_vote(&self, candidate: ReplicaKey, up_to_date: bool, pre_vote: bool) -> bool {
+        match &self.role {
+            Role::Leader(_) => false,
+            Role::Candidate { .. } | Role::Resigned { .. } => pre_vote && up_to_date,
+            Role::Follower { has_fetched, .. } => pre_vote && !has_fetched && up_to_date,
+            Role::Unattached { leader, .. } | Role::Prospective { leader, .. } => match self.voted {
+                _ if pre_vote => up_to_date,
+                Some(voted) => voted.matches(candidate),
+                None => leader.is_none() && up_to_date,
+            },
+        }
+    }
+
+    /// Votes for `candidate` in this epoch. Waits a whole election timeout, since the candidate may well win.
+    pub(super) fn grant_vote(&mut self, candidate: ReplicaKey, now: Instant, rng: &mut Rng) {
+        assert!(candidate.id != self.local.id, "a replica votes for itself only as a candidate");
+        if self.voted.is_some() {
+            return; // the same vote, asked for again
+        }
+        let timeout = self.random_election_timeout(rng);
+        let observer = !self.is_voter();
+        match &mut self.role {
+            Role::Unattached { election_deadline, .. } => {
+                *election_deadline = (!observer).then_some(now + timeout);
+            }
+            Role::Prospective { deadline, election, .. } => {
+                *deadline = now + timeout;
+                *election = EpochElection::new(self.voters.last(), self.local.id);
+            }
+            role => panic!("{:?} grants a vote in epoch {}", role.kind(), self.epoch),
+        }
+        self.voted = Some(candidate);
+        self.dirty = true;
+    }
+
+    /// A higher epoch whose leader is not known; or the same epoch, after a pre-vote that was lost.
+    pub(super) fn to_unattached(&mut self, epoch: i32, leader: Option<i32>, now: Instant, rng: &mut Rng) {
+        let same = epoch == self.epoch;
+        let prospective = matches!(self.role, Role::Prospective { .. });
+        assert!(
+            epoch > self.epoch || (same && (prospective || !self.is_voter())),
+            "{:?} of epoch {} becomes Unattached in epoch {epoch}",
+            self.role.kind(),
+            self.epoch
+        );
+        assert!(
+            same || leader.is_none_or(|leader| leader == self.local.id),
+            "the leader of a new epoch is followed, unless it is this replica, which has forgotten that it led"
+        );
+        let fresh = now + self.random_election_timeout(rng);
+        let election_deadline = match &self.role {
+            _ if !self.is_voter() => None,
+            Role::Candidate { deadline, .. } | Role::Resigned { deadline, .. } => Some(*deadline),
+            Role::Unattached { election_deadline, .. } => Some(election_deadline.unwrap_or(fresh)),
+            Role::Prospective { deadline, election, .. } if !election.is_rejected() => Some(*deadline),
+            _ => Some(fresh),
+        };
+        self.enter_epoch(epoch);
+        self.role = Role::Unattached { leader, election_deadline };
+    }
+
+    /// The leader of this or a higher epoch is known.
+    pub(super) fn to_follower(&mut self, epoch: i32, leader: i32, now: Instant) {
+        assert!(leader != self.local.id, "a replica follows itself");
+        assert!(self.voters.last().node(leader).is_some(), "leader {leader} is no voter");
+        assert!(epoch >= self.epoch, "epoch {epoch} is older than {}", self.epoch);
+        if epoch == self.epoch {
+            let other = self.leader().filter(|known| *known != leader);
+            assert!(other.is_none(), "epoch {epoch} has two leaders, {leader} and {other:?}");
+            assert!(
+                !matches!(self.role, Role::Leader(_) | Role::Resigned { .. } | Role::Follower { .. }),
+                "{:?} of epoch {epoch} becomes a follower in it",
+                self.role.kind()
+            );
+        }
+        self.enter_epoch(epoch);
+        self.role = self.new_follower(leader, now);
+    }
+
+    /// A timeout: asks whether it would win. Nothing durable changes.
+    pub(super) fn to_prospective(&mut self, now: Instant, rng: &mut Rng) {
+        assert!(self.is_voter(), "an observer stands for election");
+        let alone = self.is_only_voter();
+        assert!(
+            !matches!(self.role, Role::Leader(_) | Role::Prospective { .. })
+                && (alone || !matches!(self.role, Role::Resigned { .. })),
+            "{:?} becomes Prospective",
+            self.role.kind()
+        );
+        let leader = self.leader();
+        let deadline = now + self.random_election_timeout(rng);
+        let election = EpochElection::new(self.voters.last(), self.local.id);
+        self.role = Role::Prospective { leader, election, deadline };
+    }
+
+    /// A majority would vote for this replica: asks for votes in the next epoch.
+    pub(super) fn to_candidate(&mut self, now: Instant, rng: &mut Rng) {
+        assert!(self.is_voter(), "an observer stands for election");
+        assert!(
+            matches!(self.role, Role::Prospective { .. }),
+            "only a Prospective becomes a candidate, not {:?}",
+            self.role.kind()
+        );
+        let deadline = now + self.random_election_timeout(rng);
+        self.enter_epoch(self.epoch + 1);
+        self.voted = Some(self.local);
+        let election = EpochElection::new(self.voters.last(), self.local.id);
+        self.role = Role::Candidate { election, deadline };
+    }
+
+    /// The election is won. The high watermark is unknown until a record of this epoch is on a majority: only
+    /// then is this log known to hold all that former leaders committed.
+    pub(super) fn to_leader(&mut self, epoch_start_offset: i64, now: Instant) {
+        let Role::Candidate { election, .. } = &self.role else {
+            panic!("{:?} becomes leader of epoch {}", self.role.kind(), self.epoch);
+        };
+        assert!(election.is_granted(), "leads epoch {} without a majority", self.epoch);
+        let state = LeaderState::new(
+            self.local,
+            self.epoch,
+            epoch_start_offset,
+            election.granting(),
+            self.voters.last(),
+            self.fetch_timeout,
+            now,
+        );
+        self.voted = None;
+        self.high_watermark = None;
+        self.dirty = true;
+        self.role = Role::Leader(Box::new(state));
+    }
+
+    /// The leader gives up. The file says already that it led.
+    pub(super) fn to_resigned(&mut self, preferred_successors: Vec<ReplicaKey>, now: Instant, rng: &mut Rng) {
+        assert!(self.is_leader(), "{:?} resigns", self.role.kind());
+        self.role = Role::Resigned {
+            unacknowledged: self.other_voters(),
+            preferred_successors,
+            deadline: now + self.random_election_timeout(rng),
+        };
+        self.high_watermark = None;
+    }
+
+    fn enter_epoch(&mut self, epoch: i32) {
+        assert!(epoch >= self.epoch, "the epoch goes back from {} to {epoch}", self.epoch);
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.voted = None;
+        }
+        self.dirty = true;
+    }
+
+    fn new_follower(&self, leader: i32, now: Instant) -> Role {
+        Role::Follower {
+            leader,
+            fetch_deadline: now + self.fetch_timeout,
+            has_fetched: false,
+            fetching_snapshot: None,
+        }
+    }
+
+    fn unless_observer(&self, deadline: Instant) -> Option<Instant> {
+        self.is_voter().then_some(deadline)
+    }
+
+    /// From one to two election timeouts, in whole milliseconds.
+    fn random_election_timeout(&self, rng: &mut Rng) -> Nanos {
+        let base = self.election_timeout.as_millis();
+        if base == 0 {
+            return Nanos::ZERO;
+        }
+        Nanos::from_millis(base + rng.next_u64() % base)
+    }
+}
