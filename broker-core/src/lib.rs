@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod api;
 pub mod config;
+pub mod controller;
 pub mod ctx;
 pub mod disk;
 pub mod event;

@@ -94,9 +94,9 @@ impl LeaderRecoveryState {
 
 /// What the controller knows of a partition.
 ///
-/// Invariants: `isr`, `elr` ⊆ `replicas` (an ISR may keep a replica for the moment in which a reassignment takes it
-/// away); `isr` and `elr` have nothing in common; `directories` is as long as `replicas`; both epochs only grow, and
-/// the leader epoch never grows without the partition epoch.
+/// Invariants: the leader is in the `isr`; `isr` and `elr` have nothing in common; `directories` is as long as
+/// `replicas`; both epochs only grow, and the leader epoch never grows without the partition epoch. `elr` may name a
+/// replica that a reassignment has taken away: it is eligible no more, since only replicas are elected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionRegistration {
     /// All replicas, in the order of the assignment: the first is the preferred leader.
