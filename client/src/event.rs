@@ -1,0 +1,216 @@
+//! Everything that matters in a client, as one closed enum.
+//!
+//! Checkers, statistics and reports read these. They are compact: one event per batch or per poll and partition,
+//! never one per record. Together they tell for each message who made it, where it was sent, what the producer was
+//! told about it and who read it at which offset.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+use wire::drive::{Instant, Nanos};
+
+/// A topic's name and a partition's number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// From its parts.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> TopicPartition {
+        TopicPartition { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// A message that was handed to a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Made {
+    /// `N` of `NAME-N`; for other producers, the caller's number.
+    pub number: u64,
+    /// When it was handed over: latencies count from here.
+    pub at: Instant,
+}
+
+/// A message as a consumer recognises it by its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// The index of the client's name in the [`crate::workload::Names`] that the consumer was given, or
+    /// [`MessageId::FOREIGN`].
+    pub client: u32,
+    /// `N` of `NAME-N`; for a foreign value, its index in [`Polled::foreign`].
+    pub number: u32,
+}
+
+impl MessageId {
+    /// The value is not of the form `NAME-N` with a known name.
+    pub const FOREIGN: u32 = u32::MAX;
+}
+
+/// A record as a poll returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolledRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Which message it is.
+    pub message: MessageId,
+}
+
+/// What one poll returned of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Polled {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Counts the polls of this process that returned anything, from 1; equal for the partitions of one poll.
+    pub poll: u64,
+    /// In offset order.
+    pub records: Vec<PolledRecord>,
+    /// The values that are no message of a scenario.
+    pub foreign: Vec<Bytes>,
+    /// When the processing of the first of `records` begins.
+    pub processing_from: Instant,
+    /// The processing time of each: record `i` is done at `processing_from + (i + 1) * per_record`.
+    pub per_record: Nanos,
+}
+
+/// What a producer knows about messages that it gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fate {
+    /// Certainly not appended, and they never will be.
+    Failed,
+    /// Perhaps appended: an answer is missing, or said that the records were written and not replicated.
+    Indefinite,
+}
+
+/// Why a consumer's position was set by its client and not by records that it read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ResetReason {
+    /// The position at the start: `from`, or `auto.offset.reset` for a partition without one.
+    Start,
+    /// The leader answered OFFSET_OUT_OF_RANGE, and `auto.offset.reset` applied.
+    OutOfRange,
+    /// The log was truncated below the position (KIP-320).
+    Truncation,
+}
+
+/// A domain fact. The driver knows which process it came from and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    // --- producers
+    /// Messages `first`, `first + 1`, … were handed to the producer.
+    MessagesMade {
+        /// Their topic.
+        topic: Arc<str>,
+        /// The number of the first.
+        first: u64,
+        /// How many.
+        count: u32,
+    },
+    /// A batch left for a leader.
+    BatchSent {
+        /// The partition.
+        partition: TopicPartition,
+        /// The broker.
+        node: i32,
+        /// From 1.
+        attempt: u32,
+        /// The messages, in the order of their records.
+        records: Arc<[Made]>,
+    },
+    /// An attempt was refused or lost, and will be made again.
+    BatchRetried {
+        /// The partition.
+        partition: TopicPartition,
+        /// Kafka's name of the error.
+        error: &'static str,
+        /// The messages.
+        records: Arc<[Made]>,
+    },
+    /// A batch was acknowledged: message `i` of it lies at `base_offset + i`.
+    BatchAcked {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset of the first record; -1 if the leader did not tell (acks=0).
+        base_offset: i64,
+        /// The messages.
+        records: Arc<[Made]>,
+    },
+    /// Messages were given up.
+    BatchFailed {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition, if one was chosen.
+        partition: Option<i32>,
+        /// Kafka's name of the error.
+        error: &'static str,
+        /// The exception's message.
+        message: String,
+        /// Whether they may have been appended all the same.
+        fate: Fate,
+        /// The messages.
+        records: Arc<[Made]>,
+    },
+
+    // --- consumers
+    /// A poll returned records.
+    Polled(Polled),
+    /// A consumer's position was set.
+    PositionReset {
+        /// The partition.
+        partition: TopicPartition,
+        /// Before, if there was one.
+        from: Option<i64>,
+        /// Now.
+        to: i64,
+        /// Why.
+        reason: ResetReason,
+    },
+    /// A consumer failed with an exception that its application does not handle.
+    ConsumerFailed {
+        /// Kafka's name of the error.
+        error: &'static str,
+        /// The exception's message.
+        message: String,
+    },
+    /// A reader learned where a partition ends.
+    EndOffset {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset up to which it reads.
+        end: i64,
+    },
+    /// A reader has everything of a partition.
+    EndReached {
+        /// The partition.
+        partition: TopicPartition,
+        /// Its position.
+        position: i64,
+    },
+
+    // --- all
+    /// A broker refused a request of this client, or the client gave one up: the last one is `last_error`.
+    RequestFailed {
+        /// The request, for example `Fetch`.
+        api: &'static str,
+        /// Kafka's name of the error.
+        error: &'static str,
+    },
+    /// Anything that Kafka's client logs as a warning or an error and that no other event says.
+    Warning {
+        /// In words.
+        text: String,
+    },
+    /// The client closed in an orderly way.
+    ClientClosed,
+}

@@ -1,0 +1,165 @@
+//! What goes into a client process and what comes out: the contract between the clients and their driver.
+//!
+//! The loop of a driver, for one process:
+//!
+//! 1. Build a [`Process`] for this incarnation, hand it [`Input::Start`].
+//! 2. Take the next input: a connection's news, a frame, standard input, or a timer when `process.deadline()` is due.
+//! 3. `process.handle(now, input, codecs, &mut outputs)`. It is total: bad bytes close a connection.
+//! 4. Carry out the outputs in their order.
+//! 5. Go to 2, until [`Output::Exit`].
+//!
+//! SIGTERM is [`Input::Stop`]: the process closes its client as a Java application with a shutdown hook does, then
+//! exits. kill -9 is nothing but dropping the process.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use wire::drive::{ConnError, ConnId, Endpoint, Instant, Now};
+use wire::{Codecs, Rope};
+
+use crate::event::ClientEvent;
+use crate::workload::{ConsumerClient, ProducerClient, ReaderClient};
+
+/// What happens to a client process.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The process begins. Comes once, first.
+    Start,
+    /// A connection that the process asked for stands.
+    Connected {
+        /// The id that the `Connect` output carried.
+        conn: ConnId,
+    },
+    /// A connection that the process asked for could not be made. The id is dead.
+    ConnectFailed {
+        /// The id that the `Connect` output carried.
+        conn: ConnId,
+        /// Why.
+        why: ConnError,
+    },
+    /// One whole frame, without its four bytes of size.
+    Frame {
+        /// Its connection.
+        conn: ConnId,
+        /// The payload.
+        frame: Rope,
+    },
+    /// A connection is gone. The id is dead.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        why: ConnError,
+    },
+    /// `Process::deadline` is due.
+    Timer,
+    /// SIGTERM: close in an orderly way, then say [`Output::Exit`].
+    Stop,
+    /// Bytes of standard input, cut anywhere.
+    Stdin {
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Standard input is at its end.
+    StdinClosed,
+}
+
+/// What a client process wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Make a connection.
+    Connect {
+        /// Its id, taken from the driver's counter in [`Outputs`].
+        conn: ConnId,
+        /// Where to.
+        to: Endpoint,
+    },
+    /// Send a frame, size prefix included.
+    Send {
+        /// On this connection.
+        conn: ConnId,
+        /// Prefix and payload.
+        frame: Rope,
+    },
+    /// Close a connection at once; what was received on it and not delivered yet is dropped. The id is dead.
+    Close {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Something that matters happened.
+    Event(ClientEvent),
+    /// Text for standard output.
+    Stdout(String),
+    /// Text for standard error.
+    Stderr(String),
+    /// The process ends. Nothing comes after it.
+    Exit {
+        /// The exit status.
+        code: i32,
+    },
+}
+
+/// The outputs of one call, in order, and the driver's counter of connection ids.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// In the order in which they must happen. The driver drains it after each call.
+    pub items: Vec<Output>,
+    /// Whether anybody listens to events; when not, making one costs a branch.
+    pub events_wanted: bool,
+    next_conn: u64,
+}
+
+impl Outputs {
+    /// An empty list; connection ids begin after `next_conn`.
+    pub fn new(next_conn: u64) -> Outputs {
+        Outputs { items: Vec::new(), events_wanted: true, next_conn }
+    }
+
+    /// A connection id that was never used: the driver takes its own from here, too.
+    pub fn next_conn(&mut self) -> ConnId {
+        self.next_conn += 1;
+        ConnId(self.next_conn)
+    }
+
+    /// Adds an event, if anybody listens.
+    #[inline]
+    pub fn event(&mut self, make: impl FnOnce() -> ClientEvent) {
+        if self.events_wanted {
+            let event = make();
+            self.items.push(Output::Event(event));
+        }
+    }
+}
+
+/// One client process. Cloning it clones all it knows.
+#[derive(Clone)]
+pub enum Process {
+    /// A scenario's producer.
+    Producer(Box<ProducerClient>),
+    /// A scenario's consumer.
+    Consumer(Box<ConsumerClient>),
+    /// Reads partitions from their start to what their end was, then exits.
+    Reader(Box<ReaderClient>),
+}
+
+impl Process {
+    /// Takes one input. See the module's documentation for the loop.
+    pub fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        match self {
+            Process::Producer(process) => process.handle(now, input, codecs, out),
+            Process::Consumer(process) => process.handle(now, input, codecs, out),
+            Process::Reader(process) => process.handle(now, input, codecs, out),
+        }
+    }
+
+    /// When to call `handle` with [`Input::Timer`]. O(1).
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Process::Producer(process) => process.deadline(),
+            Process::Consumer(process) => process.deadline(),
+            Process::Reader(process) => process.deadline(),
+        }
+    }
+}

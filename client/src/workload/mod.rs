@@ -1,0 +1,39 @@
+//! The clients of a scenario: a producer that sends at a regular rate, a consumer, and a reader that reads to the end.
+//!
+//! A message of client `NAME` has the value `NAME-0`, `NAME-1`, …, padded with spaces to the wanted size, and the key
+//! `k0`, `k1`, … in turn. Message `i` is due at start + i / rate, so two runs make the same messages at the same
+//! times. A process that is started again goes on with the number that it is given.
+
+mod consumer;
+mod producer;
+mod reader;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use wire::drive::Nanos;
+
+pub use consumer::{Assignment, ConsumerClient, ConsumerSpec, From};
+pub use producer::{ProducerClient, ProducerSpec};
+pub use reader::{ReaderClient, ReaderSpec};
+
+/// So many messages in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages.
+    pub messages: u64,
+    /// Time, not zero.
+    pub per: Nanos,
+}
+
+/// The names of a scenario's producers, in an order that the driver chooses: [`crate::MessageId::client`] is an index
+/// into it.
+#[derive(Clone, Debug, Default)]
+pub struct Names(pub Arc<[Arc<str>]>);
+
+impl Names {
+    /// From a list.
+    pub fn new(names: Vec<Arc<str>>) -> Names {
+        Names(names.into())
+    }
+}
