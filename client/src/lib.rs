@@ -6,8 +6,15 @@
 #![no_std]
 extern crate alloc;
 
+pub mod backoff;
+pub mod config;
+pub mod consumer;
+pub mod error;
 pub mod event;
 pub mod io;
+pub mod metadata;
+pub mod net;
+pub mod producer;
 pub mod workload;
 
 pub use event::{ClientEvent, Fate, Made, MessageId, Polled, PolledRecord, ResetReason, TopicPartition};

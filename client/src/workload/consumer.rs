@@ -1,7 +1,6 @@
 //! A scenario's consumer.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,9 +8,14 @@ use wire::Codecs;
 use wire::drive::{Endpoint, Instant, Nanos, Now};
 
 use super::Names;
+use super::polled::Collector;
 use crate::Rng;
-use crate::event::TopicPartition;
-use crate::io::{Input, Outputs};
+use crate::config::{ConfigError, ConsumerConfig, Settings};
+use crate::consumer::{Consumer, StartAt};
+use crate::error::ClientError;
+use crate::event::{ClientEvent, TopicPartition};
+use crate::io::{Input, Output, Outputs};
+use crate::net::sooner;
 
 /// What a consumer reads.
 #[derive(Clone, Debug)]
@@ -51,26 +55,166 @@ pub struct ConsumerSpec {
     /// The producers whose messages it may meet.
     pub names: Names,
     /// Kafka's settings, by name.
-    pub config: BTreeMap<String, String>,
+    pub config: Settings,
 }
 
-/// A scenario's consumer.
+/// A scenario's consumer: polls, processes what it got, and polls again.
 #[derive(Clone)]
-pub struct ConsumerClient {}
+pub struct ConsumerClient {
+    spec: ConsumerSpec,
+    consumer: Consumer,
+    collector: Collector,
+    metadata_version: u64,
+    started: bool,
+    /// Until when the application processes what its last poll returned.
+    busy_until: Option<Instant>,
+    stop_asked: bool,
+    closing: bool,
+    exit: Option<i32>,
+    deadline: Option<Instant>,
+}
 
 impl ConsumerClient {
     /// A consumer that waits for [`Input::Start`].
-    pub fn new(_spec: ConsumerSpec, _rng: Rng) -> Result<ConsumerClient, String> {
-        todo!()
+    pub fn new(spec: ConsumerSpec, rng: Rng) -> Result<ConsumerClient, ConfigError> {
+        let config = ConsumerConfig::parse(&spec.config)?;
+        let consumer = Consumer::new(config, &spec.name, spec.bootstrap.clone(), rng);
+        Ok(ConsumerClient {
+            collector: Collector::new(spec.names.clone()),
+            spec,
+            consumer,
+            metadata_version: 0,
+            started: false,
+            busy_until: None,
+            stop_asked: false,
+            closing: false,
+            exit: None,
+            deadline: None,
+        })
     }
 
     /// Takes one input.
-    pub fn handle(&mut self, _now: Now, _input: Input, _codecs: &dyn Codecs, _out: &mut Outputs) {
-        todo!()
+    pub fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        if self.exit.is_some() {
+            return;
+        }
+        match input {
+            Input::Start => self.start(),
+            Input::Stop => self.stop_asked = true,
+            _ => {}
+        }
+        self.consumer.handle(now, &input, out);
+        if self.started && !self.closing {
+            self.assign_topics();
+            self.work(now, codecs, out);
+        }
+        self.consumer.drive(now, out);
+        if self.closing && self.consumer.is_closed() {
+            self.finish(0, out);
+        }
+        self.deadline = match self.exit {
+            Some(_) => None,
+            None => sooner(self.busy_until, self.consumer.next_deadline()),
+        };
     }
 
     /// When it wants [`Input::Timer`].
     pub fn deadline(&self) -> Option<Instant> {
-        todo!()
+        self.deadline
+    }
+
+    /// The consumer, for who looks at positions.
+    pub fn consumer(&self) -> &Consumer {
+        &self.consumer
+    }
+
+    fn start(&mut self) {
+        self.started = true;
+        match self.spec.assignment.clone() {
+            Assignment::Partitions(partitions) => {
+                for partition in &partitions {
+                    self.consumer.assign(partition, self.spec.from.of(partition));
+                }
+            }
+            Assignment::Topics(topics) => {
+                for topic in &topics {
+                    self.consumer.add_topic(topic);
+                }
+            }
+        }
+    }
+
+    /// Assigns partitions as they become known.
+    fn assign_topics(&mut self) {
+        let version = self.consumer.metadata().version();
+        let Assignment::Topics(topics) = &self.spec.assignment else { return };
+        if core::mem::replace(&mut self.metadata_version, version) == version {
+            return;
+        }
+        for topic in topics {
+            for partition in super::partitions_of(self.consumer.metadata(), topic) {
+                self.consumer.assign(&partition, self.spec.from.of(&partition));
+            }
+        }
+    }
+
+    /// The application's loop: poll, process, poll.
+    fn work(&mut self, now: Now, codecs: &dyn Codecs, out: &mut Outputs) {
+        loop {
+            if self.busy_until.is_some_and(|until| until > now.mono) {
+                return;
+            }
+            self.busy_until = None;
+            if self.stop_asked {
+                self.closing = true;
+                return self.consumer.begin_close(now, out);
+            }
+            if !self.consumer.has_records() {
+                return;
+            }
+            let collector = &mut self.collector;
+            let polled = self.consumer.poll(codecs, out, &mut |partition, record| {
+                collector.take(partition, record);
+            });
+            match polled {
+                Ok(0) => {}
+                Ok(_) => {
+                    let until = self.collector.tell(now.mono, self.spec.processing, out);
+                    self.busy_until = Some(until).filter(|&until| until > now.mono);
+                }
+                Err(error) => return self.fail(&error, out),
+            }
+        }
+    }
+
+    /// An exception that the application does not handle ends it.
+    fn fail(&mut self, error: &ClientError, out: &mut Outputs) {
+        out.event(|| ClientEvent::ConsumerFailed {
+            error: error.code.name(),
+            message: error.message.clone(),
+        });
+        self.finish(1, out);
+    }
+
+    fn finish(&mut self, code: i32, out: &mut Outputs) {
+        self.consumer.finish_close(out);
+        if code == 0 {
+            out.event(|| ClientEvent::ClientClosed);
+        }
+        out.items.push(Output::Exit { code });
+        self.exit = Some(code);
+    }
+}
+
+impl From {
+    fn of(&self, partition: &TopicPartition) -> StartAt {
+        match self {
+            From::Reset => StartAt::Reset,
+            From::Beginning => StartAt::Beginning,
+            From::End => StartAt::End,
+            From::Offsets(offsets) => {
+                offsets.get(partition).map_or(StartAt::Reset, |&offset| StartAt::Offset(offset))
+            }
+        }
     }
 }

@@ -5,15 +5,22 @@
 //! times. A process that is started again goes on with the number that it is given.
 
 mod consumer;
+mod polled;
 mod producer;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use wire::drive::Nanos;
 
+use crate::event::TopicPartition;
+use crate::metadata::Metadata;
+
 pub use consumer::{Assignment, ConsumerClient, ConsumerSpec, From};
+pub use polled::message_of;
 pub use producer::{ProducerClient, ProducerSpec};
 pub use reader::{ReaderClient, ReaderSpec};
 
@@ -36,4 +43,10 @@ impl Names {
     pub fn new(names: Vec<Arc<str>>) -> Names {
         Names(names.into())
     }
+}
+
+/// The partitions of a topic that are known.
+fn partitions_of(metadata: &Metadata, topic: &Arc<str>) -> Vec<TopicPartition> {
+    let count = metadata.topic_named(topic).map_or(0, |index| metadata.topic(index).partitions.len());
+    (0..count as i32).map(|partition| TopicPartition { topic: topic.clone(), partition }).collect()
 }
