@@ -18,6 +18,7 @@ pub mod log;
 pub mod metadata;
 pub mod net;
 pub mod raft;
+pub mod replica;
 
 /// What tests of this and other crates need: not part of a node.
 #[cfg(any(test, feature = "testing"))]

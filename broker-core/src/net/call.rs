@@ -6,13 +6,7 @@ use wire::drive::ConnError;
 pub use crate::lifecycle::LifecycleCall;
 pub use crate::raft::RaftCall;
 
-/// What the replica manager keeps of a Fetch to a leader until its answer comes.
-#[derive(Clone, Debug)]
-pub enum FetchCall {}
-
-/// What the replica manager keeps of an AlterPartition (or AssignReplicasToDirs) until its answer comes.
-#[derive(Clone, Debug)]
-pub enum AlterPartitionCall {}
+pub use crate::replica::{AlterPartitionCall, FetchCall};
 
 pub use crate::api::forward::ForwardCall;
 
