@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod metadata;
 pub mod net;
+pub mod node;
 pub mod raft;
 pub mod replica;
 

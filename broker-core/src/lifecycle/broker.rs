@@ -42,6 +42,11 @@ pub enum BrokerState {
 /// What the node must do because the broker got further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// The broker is registered.
+    Registered {
+        /// Its broker epoch from now on.
+        epoch: i64,
+    },
     /// The image holds the broker's own registration: replicas may be started from it.
     CaughtUp,
     /// The broker serves.
@@ -332,7 +337,7 @@ impl BrokerLifecycle {
                 self.registered = true;
                 self.ever_registered = true;
                 self.communicate_at(now);
-                None
+                Some(Progress::Registered { epoch: self.epoch })
             }
             Answer::Heartbeat(response) => self.heartbeat_answered(ctx, &response),
         }

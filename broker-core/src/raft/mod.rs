@@ -526,6 +526,14 @@ impl Raft {
         self.log.end_offset()
     }
 
+    /// The offset that the next appended record will have; the log end offset where nothing can be appended.
+    pub fn next_append_offset(&self) -> i64 {
+        match &self.quorum.role {
+            Role::Leader(leader) => leader.accumulator.next_offset(),
+            _ => self.log.end_offset(),
+        }
+    }
+
     /// The log, for checkers.
     pub fn log(&self) -> &Log {
         self.log.inner()

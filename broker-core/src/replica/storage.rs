@@ -595,6 +595,11 @@ impl ReplicaManager {
 
     // --- looking
 
+    /// Whether every log directory is offline: a broker has nothing to live for then.
+    pub fn is_offline(&self) -> bool {
+        self.storage.dirs.iter().all(|d| d.log_dir.is_none())
+    }
+
     /// For DescribeLogDirs: path, whether it is online, and the position by which replicas name it.
     pub(super) fn log_dirs(&self) -> impl Iterator<Item = (usize, &str, bool)> {
         self.storage.dirs.iter().enumerate().map(|(at, d)| (at, &*d.path, d.log_dir.is_some()))

@@ -1,0 +1,466 @@
+//! One Kafka node: the parts of this crate put together.
+//!
+//! A [`Node`] has one role or both. It owns its connections, its replica of the metadata log and the image of what is
+//! committed there; a broker has its replicas and its life in the cluster; a controller has the controller's state. Each
+//! input goes to the part that it concerns; then what the quorum has to tell is drained until nothing is left, so that a
+//! call of [`Node::handle`] ends with every consequence of its input in the outputs.
+//!
+//! The parts of a node that has both roles know nothing of each other: its broker talks to its controller over
+//! connections like any other.
+
+mod dispatch;
+mod open;
+mod quorum;
+mod stop;
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use wire::Codecs;
+use wire::drive::{ConnId, Instant, Now};
+
+use crate::api::forward::Forwarder;
+use crate::config::{ListenerSpec, NodeConfig};
+use crate::controller::Controller;
+use crate::ctx::{Ctx, Rng};
+use crate::disk::{Disk, DiskError, Ticket};
+use crate::event::Event;
+use crate::io::{Input, Listener, Output, Outputs};
+use crate::lifecycle::{BrokerLifecycle, BrokerState, ControllerRegistrar, Progress};
+use crate::metadata::{ImageDelta, MetadataImage};
+use crate::net::{Arrived, Call, CallOutcome, Net};
+use crate::raft::Raft;
+use crate::replica::ReplicaManager;
+
+pub use open::{FormatError, NewCluster, OpenError};
+use stop::Stopping;
+
+/// What a node's timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimerReason {
+    /// The node has just been opened, and tells what it found.
+    Start,
+    /// A request to a peer times out, a backoff ends, or a connection idles.
+    Connections,
+    /// The quorum: elections, fetches, resignation.
+    Quorum,
+    /// The active controller: sessions, elections, the record that keeps offsets moving.
+    Controller,
+    /// Registration, heartbeats, shutdown.
+    Lifecycle,
+    /// A request to the controller is sent again.
+    Forwarding,
+    /// Replicas: purgatories, fetchers, checkpoints, retention.
+    Replicas,
+}
+
+/// Where a node stands, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeState {
+    /// It recovers, registers, catches up.
+    Starting,
+    /// It serves.
+    Running,
+    /// It runs, but the controllers take it for dead.
+    Fenced,
+    /// It leaves in an orderly way.
+    Stopping,
+}
+
+/// The parts of a broker.
+#[derive(Clone)]
+struct Broker {
+    lifecycle: BrokerLifecycle,
+    replicas: ReplicaManager,
+    forwarder: Forwarder,
+    /// Whether the replicas follow the image: from the moment at which it holds this broker's own registration.
+    follows_metadata: bool,
+    /// Whether clients and brokers may come in: from the moment at which it is unfenced first.
+    open: bool,
+}
+
+/// The parts of a controller.
+#[derive(Clone)]
+struct ControllerRole {
+    controller: Controller,
+    registrar: ControllerRegistrar,
+}
+
+/// What of a node the [`Ctx`] does not hold.
+#[derive(Clone)]
+struct Core {
+    cluster_id: Arc<str>,
+    raft: Raft,
+    /// What is committed, as far as this node knows.
+    image: MetadataImage,
+    /// What of it the other parts have not heard yet.
+    delta: ImageDelta,
+    /// The epoch of the last record applied.
+    image_epoch: i32,
+    broker: Option<Broker>,
+    controller: Option<ControllerRole>,
+    stopping: Option<Stopping>,
+    /// What opening found, until the first call tells it.
+    news: Vec<Event>,
+    start_at: Option<Instant>,
+    halted: bool,
+}
+
+/// One Kafka node. See [`crate::io`] for how it is driven.
+#[derive(Clone)]
+pub struct Node {
+    config: Arc<NodeConfig>,
+    codecs: Arc<dyn Codecs>,
+    rng: Rng,
+    net: Net,
+    core: Core,
+}
+
+impl Node {
+    /// Takes one input and puts everything that follows from it into `out`. It is total: bad bytes become an answer or a
+    /// closed connection. After [`Output::Halt`] or [`Output::Stopped`] it takes nothing any more.
+    pub fn handle(&mut self, now: Now, input: Input, disk: &mut dyn Disk, out: &mut Outputs) {
+        let Node { config, codecs, rng, net, core } = self;
+        if core.halted {
+            return;
+        }
+        let mut ctx = Ctx { now, disk, codecs: &**codecs, out, net, rng, config };
+        core.tell_news(&mut ctx);
+        core.take(&mut ctx, input);
+        core.settle(&mut ctx);
+        core.check_after(&ctx);
+    }
+
+    /// When to call [`Node::handle`] with [`Input::Timer`], and what for.
+    pub fn deadline(&self) -> Option<(Instant, TimerReason)> {
+        let core = &self.core;
+        if core.halted {
+            return None;
+        }
+        let broker = core.broker.as_ref();
+        let controller = core.controller.as_ref();
+        let all = [
+            (core.start_at, TimerReason::Start),
+            (self.net.deadline(), TimerReason::Connections),
+            (core.raft.deadline(), TimerReason::Quorum),
+            (controller.and_then(|c| c.controller.deadline()), TimerReason::Controller),
+            (controller.and_then(|c| c.registrar.deadline()), TimerReason::Lifecycle),
+            (broker.and_then(|b| b.lifecycle.deadline()), TimerReason::Lifecycle),
+            (broker.and_then(|b| b.forwarder.deadline()), TimerReason::Forwarding),
+            (broker.and_then(|b| b.replicas.deadline()), TimerReason::Replicas),
+        ];
+        all.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
+    }
+
+    /// The largest frame, in bytes without its size, that may come in on a listener.
+    pub fn frame_limit(&self, listener: Listener) -> usize {
+        match listener {
+            Listener::Broker | Listener::Controller => self.config.socket_request_max_bytes.max(0) as usize,
+        }
+    }
+
+    /// The listeners on which somebody may connect now. A broker opens its own once it is unfenced first, and closes it
+    /// when it may leave; a controller's is open from the start.
+    pub fn listeners(&self) -> impl Iterator<Item = (Listener, &ListenerSpec)> {
+        let open = |listener: &ListenerSpec| {
+            if listener.controller { self.core.controller_open() } else { self.core.broker_open() }
+        };
+        self.config.listeners.iter().filter(move |l| open(l)).map(|l| (kind(l), l))
+    }
+
+    /// Every listener of this node, open or not.
+    pub fn all_listeners(&self) -> impl Iterator<Item = (Listener, &ListenerSpec)> {
+        self.config.listeners.iter().map(|l| (kind(l), l))
+    }
+
+    /// Checks what must hold, everything: after a restart, now and then, and at the end. What a call touched is checked
+    /// at the end of each [`Node::handle`].
+    pub fn check_invariants(&self) {
+        self.core.raft.check_invariants();
+        if let Some(role) = &self.core.controller {
+            role.controller.check_invariants();
+        }
+        if let Some(broker) = &self.core.broker {
+            broker.replicas.check_invariants();
+        }
+    }
+
+    // --- looking, for people and checkers
+
+    /// Where the node stands.
+    pub fn state(&self) -> NodeState {
+        if self.core.stopping.is_some() {
+            return NodeState::Stopping;
+        }
+        match &self.core.broker {
+            None => NodeState::Running,
+            Some(broker) if broker.lifecycle.state() < BrokerState::Running => NodeState::Starting,
+            Some(_) if self.core.image.broker(self.config.node_id).is_none_or(|b| b.fenced) => {
+                NodeState::Fenced
+            }
+            Some(_) => NodeState::Running,
+        }
+    }
+
+    /// The static configuration.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> &str {
+        &self.core.cluster_id
+    }
+
+    /// What is committed, as far as this node knows.
+    pub fn image(&self) -> &MetadataImage {
+        &self.core.image
+    }
+
+    /// The replica of the metadata log.
+    pub fn raft(&self) -> &Raft {
+        &self.core.raft
+    }
+
+    /// The controller, if the node has that role.
+    pub fn controller(&self) -> Option<&Controller> {
+        self.core.controller.as_ref().map(|role| &role.controller)
+    }
+
+    /// The replicas, if the node is a broker.
+    pub fn replicas(&self) -> Option<&ReplicaManager> {
+        self.core.broker.as_ref().map(|broker| &broker.replicas)
+    }
+
+    /// The broker epoch of its registration, if the node is a broker; -1 before it is registered.
+    pub fn broker_epoch(&self) -> Option<i64> {
+        self.core.broker.as_ref().map(|broker| broker.lifecycle.epoch())
+    }
+}
+
+fn kind(listener: &ListenerSpec) -> Listener {
+    if listener.controller { Listener::Controller } else { Listener::Broker }
+}
+
+impl Core {
+    /// What opening found is told with the first input.
+    fn tell_news(&mut self, ctx: &mut Ctx<'_>) {
+        if self.start_at.take().is_some() {
+            for event in self.news.drain(..) {
+                ctx.event(|| event);
+            }
+        }
+    }
+
+    fn broker_open(&self) -> bool {
+        let stopped = self.stopping.as_ref().is_some_and(|s| !s.still_serves());
+        !stopped && self.broker.as_ref().is_some_and(|b| b.open)
+    }
+
+    fn controller_open(&self) -> bool {
+        self.controller.is_some() && self.stopping.as_ref().is_none_or(|s| s.controller_serves())
+    }
+
+    fn accepts(&self, listener: Listener) -> bool {
+        match listener {
+            Listener::Broker => self.broker_open(),
+            Listener::Controller => self.controller_open(),
+        }
+    }
+
+    fn take(&mut self, ctx: &mut Ctx<'_>, input: Input) {
+        match input {
+            Input::Frame { conn, frame } => match ctx.net.frame(ctx.now, ctx.out, conn, frame) {
+                Arrived::Request { conn, listener, frame } => self.request(ctx, conn, listener, frame),
+                Arrived::Answer(call, outcome) => self.outcome(ctx, call, outcome),
+                Arrived::Nothing => {}
+            },
+            Input::Sent { conn, bytes_left } => ctx.net.sent(ctx.out, conn, bytes_left),
+            Input::Timer => self.on_timer(ctx),
+            Input::Synced { ticket, result } => self.synced(ctx, ticket, result),
+            Input::Accepted { conn, listener, peer } => self.accepted(ctx, conn, listener, peer),
+            Input::Connected { conn } => ctx.net.connected(ctx.now, ctx.out, conn),
+            Input::ConnectFailed { conn, why } | Input::Closed { conn, why } => {
+                ctx.net.closed(ctx.now, conn, why);
+            }
+            Input::Oversized { conn, announced } => self.oversized(ctx, conn, announced),
+            Input::Shutdown => self.begin_stop(ctx),
+        }
+    }
+
+    fn accepted(&mut self, ctx: &mut Ctx<'_>, conn: ConnId, listener: Listener, peer: String) {
+        if self.accepts(listener) {
+            ctx.net.accepted(ctx.now, conn, listener, peer);
+        } else {
+            ctx.out.items.push(Output::Close { conn, why: "the listener is not open".into() });
+        }
+    }
+
+    fn oversized(&mut self, ctx: &mut Ctx<'_>, conn: ConnId, announced: i32) {
+        let limit = ctx.config.socket_request_max_bytes;
+        let why = match announced {
+            ..0 => alloc::format!("Invalid receive (size = {announced})"),
+            _ => alloc::format!("Invalid receive (size = {announced} larger than {limit})"),
+        };
+        ctx.net.close(ctx.out, conn, why);
+    }
+
+    fn on_timer(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.now.mono;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(ctx.net.deadline()) {
+            ctx.net.on_timer(ctx.now, ctx.out);
+        }
+        if due(self.raft.deadline()) {
+            self.raft.on_timer(ctx);
+        }
+        if let Some(role) = &mut self.controller {
+            if due(role.controller.deadline()) {
+                role.controller.on_timer(ctx, &mut self.raft);
+            }
+            if due(role.registrar.deadline()) {
+                role.registrar.on_timer(ctx);
+            }
+        }
+        let offset = self.image.offset;
+        let Some(broker) = &mut self.broker else { return };
+        if due(broker.forwarder.deadline()) {
+            broker.forwarder.on_timer(ctx);
+        }
+        if due(broker.replicas.deadline()) {
+            broker.replicas.on_timer(ctx, &self.image);
+        }
+        if due(broker.lifecycle.deadline()) {
+            let progress = broker.lifecycle.on_timer(ctx, offset);
+            self.progress(ctx, progress);
+        }
+    }
+
+    fn synced(&mut self, ctx: &mut Ctx<'_>, ticket: Ticket, result: Result<(), DiskError>) {
+        if self.raft.synced(ctx, ticket, result) {
+            return;
+        }
+        if let Some(broker) = &mut self.broker {
+            broker.replicas.synced(ctx, &self.image, ticket, result);
+        }
+    }
+
+    /// What became of a request of this node.
+    fn outcome(&mut self, ctx: &mut Ctx<'_>, call: Call, outcome: CallOutcome) {
+        use crate::lifecycle::LifecycleCall;
+        let offset = self.image.offset;
+        match (call, &mut self.broker, &mut self.controller) {
+            (Call::Raft(call), _, _) => self.raft.handle_outcome(ctx, call, outcome),
+            (Call::Fetcher(call), Some(broker), _) => {
+                broker.replicas.handle_fetch_outcome(ctx, &self.image, call, outcome);
+            }
+            (Call::AlterPartition(_), Some(broker), _) => {
+                broker.replicas.handle_alter_partition_outcome(ctx, &self.image, outcome);
+            }
+            (Call::Forward(call), Some(broker), _) => broker.forwarder.handle_outcome(ctx, call, outcome),
+            (Call::Lifecycle(LifecycleCall::RegisterController), _, Some(role)) => {
+                role.registrar.handle_outcome(ctx, outcome);
+            }
+            (Call::Lifecycle(call), Some(broker), _) => {
+                let progress = broker.lifecycle.handle_outcome(ctx, call, outcome, offset);
+                self.progress(ctx, progress);
+            }
+            (call, ..) => unreachable!("{call:?} was sent by a role that this node does not have"),
+        }
+    }
+
+    /// The broker got further in its life.
+    fn progress(&mut self, ctx: &mut Ctx<'_>, progress: Option<Progress>) {
+        let Some(broker) = &mut self.broker else { return };
+        match progress {
+            None => {}
+            Some(Progress::Registered { epoch }) => broker.replicas.set_broker_epoch(epoch),
+            Some(Progress::CaughtUp) => {
+                broker.follows_metadata = true;
+                let everything = ImageDelta { everything: true, ..ImageDelta::default() };
+                broker.replicas.on_metadata(ctx, &self.image, &everything);
+                broker.replicas.metadata_caught_up(ctx);
+                broker.lifecycle.set_ready_to_unfence(ctx.now.mono);
+            }
+            Some(Progress::Unfenced) => broker.open = true,
+            Some(Progress::MayStop { .. }) => self.broker_may_stop(ctx),
+            Some(Progress::NotRegistered) => {
+                self.halt(
+                    ctx,
+                    "Shutting down because we were unable to register with the controller quorum.",
+                );
+            }
+            Some(Progress::DirectoryFailureUntold(id)) => {
+                let why = alloc::format!(
+                    "Shutting down because couldn't communicate offline log dir {id} with controllers"
+                );
+                self.halt(ctx, why);
+            }
+        }
+    }
+
+    /// Drains what the quorum, the connections and the replicas have to tell, until nothing is left.
+    fn settle(&mut self, ctx: &mut Ctx<'_>) {
+        loop {
+            let signalled = self.take_signals(ctx);
+            if self.halted {
+                return;
+            }
+            if let Some((call, outcome)) = ctx.net.next_outcome() {
+                self.outcome(ctx, call, outcome);
+            } else if let Some((conn, listener, frame)) = ctx.net.next_request(ctx.out) {
+                self.request(ctx, conn, listener, frame);
+            } else if !signalled && !self.directories_failed(ctx) {
+                break;
+            }
+        }
+        self.go_on_stopping(ctx);
+    }
+
+    /// Log directories that failed since the last look. Whether there were any.
+    fn directories_failed(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        let Some(broker) = &mut self.broker else { return false };
+        let failed = broker.replicas.take_failed_dirs();
+        if failed.is_empty() {
+            return false;
+        }
+        for id in failed {
+            broker.lifecycle.directory_failed(ctx, id);
+        }
+        if broker.replicas.is_offline() {
+            self.halt(ctx, "Shutdown broker because all log dirs have failed");
+        }
+        true
+    }
+
+    /// The node stops itself, as Kafka's fault handlers do.
+    fn halt(&mut self, ctx: &mut Ctx<'_>, why: impl Into<String>) {
+        if !self.halted {
+            self.halted = true;
+            ctx.out.items.push(Output::Halt { why: why.into() });
+        }
+    }
+
+    /// The checks at the end of each call: of what concerns several parts, and costs nothing.
+    fn check_after(&self, ctx: &Ctx<'_>) {
+        if self.halted {
+            return;
+        }
+        if let Some(role) = &self.controller
+            && let Some(epoch) = role.controller.epoch()
+        {
+            assert!(
+                epoch <= self.raft.epoch(),
+                "the controller is active in epoch {epoch}, which is to come"
+            );
+            let me = ctx.config.node_id;
+            assert!(ctx.net.active_controller().is_some_and(|p| p == crate::net::Peer::Controller(me)));
+        }
+        let committed = self.raft.high_watermark().unwrap_or(0);
+        assert!(
+            self.image.offset < committed.max(1) || committed == 0,
+            "the image is ahead of what is committed"
+        );
+    }
+}
