@@ -122,9 +122,33 @@ enum Node {
 
 #[derive(Clone, Debug)]
 enum Pending {
-    File { inode: Inode, content: Content },
-    Dir { inode: Inode, entries: BTreeMap<String, Inode>, above: Vec<(Inode, String, Inode)> },
-    Replace { dir: Inode, name: String, inode: Inode, content: Content, above: Vec<(Inode, String, Inode)> },
+    /// A later one was sooner.
+    Done,
+    File {
+        inode: Inode,
+        content: Content,
+    },
+    Dir {
+        inode: Inode,
+        entries: BTreeMap<String, Inode>,
+        above: Vec<(Inode, String, Inode)>,
+    },
+    Replace {
+        dir: Inode,
+        name: String,
+        inode: Inode,
+        above: Vec<(Inode, String, Inode)>,
+    },
+}
+
+impl Pending {
+    fn target(&self) -> Option<Inode> {
+        match self {
+            Pending::File { inode, .. } | Pending::Dir { inode, .. } => Some(*inode),
+            Pending::Replace { dir, .. } => Some(*dir),
+            Pending::Done => None,
+        }
+    }
 }
 
 /// The files of one host in memory.
@@ -188,7 +212,16 @@ impl MemDisk {
     pub fn complete(&mut self, ticket: Ticket) {
         let (pending, result) = self.pending.remove(&ticket).expect("a ticket under way");
         if result.is_ok() {
-            self.make_durable(pending);
+            // A later flush of the same thing covers what an earlier one is still busy with.
+            let mut earlier = Vec::new();
+            for (_, (other, result)) in self.pending.range_mut(..ticket) {
+                if other.target() == pending.target() && result.is_ok() {
+                    earlier.push(core::mem::replace(other, Pending::Done));
+                }
+            }
+            for pending in earlier.into_iter().chain([pending]) {
+                self.make_durable(pending);
+            }
         }
         self.done.push_back((ticket, result));
     }
@@ -365,6 +398,7 @@ impl MemDisk {
 
     fn make_durable(&mut self, pending: Pending) {
         match pending {
+            Pending::Done => {}
             Pending::File { inode, content } => {
                 if let Some(Node::File { durable, .. }) = self.nodes.get_mut(&inode) {
                     *durable = content;
@@ -376,10 +410,7 @@ impl MemDisk {
                     *durable = entries;
                 }
             }
-            Pending::Replace { dir, name, inode, content, above } => {
-                if let Some(Node::File { durable, .. }) = self.nodes.get_mut(&inode) {
-                    *durable = content;
-                }
+            Pending::Replace { dir, name, inode, above } => {
                 self.make_names_durable(above);
                 if let Some(Node::Dir { durable, .. }) = self.nodes.get_mut(&dir) {
                     durable.insert(name, inode);
@@ -577,10 +608,11 @@ impl Disk for MemDisk {
         let mut whole = Content::default();
         whole.push(content);
         let (dir, name) = self.parent(path).expect("replace: the directory exists");
-        let inode = self.alloc(Node::File { cache: whole.clone(), durable: Content::default() });
+        // Renamed only once it is synced: whenever the new name survives, so does the whole content.
+        let inode = self.alloc(Node::File { cache: whole.clone(), durable: whole });
         self.entries(dir).insert(name.to_string(), inode);
         let above = self.above(path);
-        self.begin(Pending::Replace { dir, name: name.to_string(), inode, content: whole, above }, path)
+        self.begin(Pending::Replace { dir, name: name.to_string(), inode, above }, path)
     }
 
     fn sync(&mut self, file: FileId) -> Ticket {

@@ -166,6 +166,8 @@ impl Log {
                 }
             }
         }
+        // The recovery point shall not pass this place before the old names are gone for good.
+        self.flusher.names_dirty = true;
         if !paths.is_empty() {
             let delay = u64::try_from(self.config.file_delete_delay_ms).unwrap_or(0);
             self.deletions.push_back(Deletion { due: now.mono.plus_millis(delay), paths });

@@ -56,6 +56,25 @@ impl EpochCache {
         true
     }
 
+    /// A batch of `epoch` lies at `base_offset`, and no epoch may say otherwise: makes the cache agree with what was
+    /// found on the medium. Batches are given in their order. Whether anything changed.
+    ///
+    /// Why entries may be wrong: a follower cuts its log, learns a new epoch at that offset and writes the checkpoint;
+    /// the power fails before the shorter log file is synced. Then the records that were cut are back, under an epoch
+    /// that is not theirs, and their divergence would never be found.
+    pub fn observe(&mut self, epoch: i32, base_offset: i64) -> bool {
+        if epoch < 0 || self.epoch_for_offset(base_offset) == Some(epoch) {
+            return false;
+        }
+        while self.latest().is_some_and(|last| last.epoch > epoch) {
+            self.entries.pop();
+        }
+        if self.epoch_for_offset(base_offset) != Some(epoch) {
+            self.assign(epoch, base_offset);
+        }
+        true
+    }
+
     /// The log was cut at `end_offset`: forgets what begins there or later. Whether anything changed.
     pub fn truncate_from_end(&mut self, end_offset: i64) -> bool {
         let keep = self.entries.partition_point(|entry| entry.start_offset < end_offset);
@@ -148,6 +167,26 @@ mod tests {
             let mut cache = cache(&before);
             assert_eq!(cache.assign(epoch, start), changed, "assign {epoch} {start}");
             assert_eq!(list(&cache), after, "assign {epoch} {start}");
+        }
+    }
+
+    #[test]
+    fn batches_on_the_medium_overrule_the_checkpoint() {
+        let before = [(0, 0), (2, 10), (5, 20)];
+        for (epoch, base, after) in [
+            (2, 15, vec![(0, 0), (2, 10), (5, 20)]),
+            (5, 20, vec![(0, 0), (2, 10), (5, 20)]),
+            (6, 25, vec![(0, 0), (2, 10), (5, 20), (6, 25)]),
+            // The records of epoch 2 were cut in vain.
+            (2, 20, vec![(0, 0), (2, 10)]),
+            (0, 10, vec![(0, 0)]),
+            (3, 20, vec![(0, 0), (2, 10), (3, 20)]),
+            (3, 15, vec![(0, 0), (2, 10), (3, 15)]),
+            (-1, 20, vec![(0, 0), (2, 10), (5, 20)]),
+        ] {
+            let mut cache = cache(&before);
+            assert_eq!(cache.observe(epoch, base), after != before, "{epoch} at {base}");
+            assert_eq!(list(&cache), after, "{epoch} at {base}");
         }
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Flusher {
     /// A name in the log's directory is not known to be durable.
     pub names_dirty: bool,
     pub last_flush: Instant,
+    /// A sync has failed.
+    failed: bool,
 }
 
 impl Flusher {
@@ -90,6 +92,8 @@ impl Flusher {
             return Synced::NotMine;
         }
         if let Err(error) = result {
+            // The page cache and the medium disagree for good: nothing is taken to be durable any more.
+            self.failed = true;
             return Synced::Failed(error);
         }
         if self.settle(recovery_point) {
@@ -102,7 +106,7 @@ impl Flusher {
     /// Takes the flushes that are complete, oldest first. Whether the recovery point moved.
     fn settle(&mut self, recovery_point: &mut i64) -> bool {
         let before = *recovery_point;
-        while self.under_way.front().is_some_and(|first| first.tickets.is_empty()) {
+        while !self.failed && self.under_way.front().is_some_and(|first| first.tickets.is_empty()) {
             let flush = self.under_way.pop_front().expect("there is a first");
             *recovery_point = before.max(flush.up_to);
         }
@@ -143,7 +147,8 @@ impl Log {
             issued.push(ticket);
             flush.tickets.push(ticket);
         };
-        let first = self.segments[..segments].partition_point(|s| s.base <= self.recovery_point);
+        // The segment before the recovery point too: it may have been cut just there.
+        let first = self.segments[..segments].partition_point(|s| s.base < self.recovery_point);
         for segment in &mut self.segments[first.saturating_sub(1)..segments] {
             segment.sync(disk, &mut issue);
         }

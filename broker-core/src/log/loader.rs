@@ -4,7 +4,8 @@
 //! and all later ones are read batch by batch, their indexes are rebuilt, and the log ends before the first batch that
 //! is not valid; segments behind it are removed. What lies below the recovery point was synced and is not read again.
 //!
-//! Two things differ from Kafka, both towards keeping more: a batch whose offset goes back cuts the log there and not
+//! Three things differ from Kafka, all towards safety: leader epochs that contradict the batches that were read give
+//! way to them; a batch whose offset goes back cuts the log there and not
 //! the whole segment, and a last segment that does not end with a whole batch, or whose indexes point beyond its end,
 //! is recovered even when the stop claims to have been clean.
 
@@ -99,6 +100,15 @@ impl Log {
 struct End {
     next_offset: i64,
     tail: Tail,
+}
+
+/// Where the valid part of a segment ends.
+struct SegmentEnd {
+    next_offset: i64,
+    /// The largest leader epoch up to there.
+    epoch: i32,
+    /// What came next was no valid batch.
+    invalid: bool,
 }
 
 struct Loader<'a> {
@@ -203,7 +213,7 @@ impl Loader<'_> {
             } else if ext == "log" {
                 let mut segment = Segment::open(self.disk, self.dir, base, self.now.wall_ms)?;
                 if !has(base, "index") || !has(base, "timeindex") && segment.size > 0 {
-                    self.recover_segment(&mut segment)?;
+                    self.recover_segment(&mut segment, -1, i64::MAX)?;
                 }
                 self.segments.push(segment);
             }
@@ -212,18 +222,46 @@ impl Loader<'_> {
     }
 
     /// Reads every segment from the recovery point on; the first that must be cut is the last one.
+    ///
+    /// A truncation that had not reached the medium may leave segments that do not fit together: one that reaches into
+    /// the next, or old ones behind a shorter one. All of it lies behind what was durable; a prefix without
+    /// contradictions is kept.
     fn recover(&mut self) -> Result<(), LogError> {
-        let first = self.segments.partition_point(|s| s.base <= self.state.recovery_point).saturating_sub(1);
+        let mut first =
+            self.segments.partition_point(|s| s.base <= self.state.recovery_point).saturating_sub(1);
+        if first > 0 && self.reaches_into_next(first - 1)? {
+            first -= 1;
+        }
+        if let Some(before) = first.checked_sub(1) {
+            // It may have been cut at the recovery point, and the page cache alone knows it.
+            self.segments[before].mark_dirty();
+        }
+        let mut epoch = -1;
         for i in first..self.segments.len() {
+            let next_base = self.segments.get(i + 1).map_or(i64::MAX, |next| next.base);
             let mut segment = self.segments[i].clone();
-            let cut = self.recover_segment(&mut segment)?;
+            let end = self.recover_segment(&mut segment, epoch, next_base)?;
             self.segments[i] = segment;
-            if cut > 0 {
+            epoch = end.epoch;
+            // Only compaction leaves gaps between segments.
+            let gap = !self.config.compact && end.next_offset < next_base && next_base < i64::MAX;
+            if end.invalid || gap {
                 self.remove_segments_from(i + 1)?;
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Whether the last batches of a segment lie at or above the next one's base.
+    fn reaches_into_next(&mut self, i: usize) -> Result<bool, LogError> {
+        let (segment, limit) = (&self.segments[i], self.segments[i + 1].base);
+        let start = segment.offsets.last().position;
+        match segment.scan(self.disk, start, |header| header.last_offset() >= limit) {
+            Ok(found) => Ok(found.is_some()),
+            Err(ReadError::Disk(error)) => Err(at(&path(self.dir, segment.base, "log"))(error)),
+            Err(_) => Ok(true),
+        }
     }
 
     fn remove_segments_from(&mut self, first: usize) -> Result<(), LogError> {
@@ -237,24 +275,33 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Reads all batches of a segment, rebuilds its indexes, takes new epochs into the cache, and cuts what is not
-    /// valid. The bytes that were cut.
-    fn recover_segment(&mut self, segment: &mut Segment) -> Result<u32, LogError> {
+    /// Reads all batches of a segment that lie below `limit`, rebuilds its indexes, makes the epoch cache agree, and
+    /// cuts the rest of the file.
+    fn recover_segment(
+        &mut self,
+        segment: &mut Segment,
+        epoch: i32,
+        limit: i64,
+    ) -> Result<SegmentEnd, LogError> {
         let log_path = path(self.dir, segment.base, "log");
         let on_disk = |error| at(&log_path)(error);
         segment.clear_indexes(self.disk).map_err(on_disk)?;
         let mut position = 0;
-        let mut last_offset = segment.base - 1;
-        while let Some(header) = self.valid_batch(segment, position, last_offset)? {
+        let mut end = SegmentEnd { next_offset: segment.base, epoch, invalid: false };
+        while position < segment.size {
+            let Some(header) = self.valid_batch(segment, position, &end)? else {
+                end.invalid = true;
+                break;
+            };
             let batch = BatchMeta::from(&header);
-            segment.index(self.disk, self.config, position, &batch).map_err(on_disk)?;
-            if batch.leader_epoch >= 0
-                && self.epochs.latest().is_none_or(|last| last.epoch < batch.leader_epoch)
-            {
-                self.epochs_changed |= self.epochs.assign(batch.leader_epoch, batch.base_offset);
+            if batch.last_offset >= limit {
+                break;
             }
+            segment.index(self.disk, self.config, position, &batch).map_err(on_disk)?;
+            self.epochs_changed |= self.epochs.observe(batch.leader_epoch, batch.base_offset);
             position += batch.size;
-            last_offset = batch.last_offset;
+            end.next_offset = batch.last_offset + 1;
+            end.epoch = end.epoch.max(batch.leader_epoch);
         }
         let cut = segment.size - position;
         segment.cut_at(self.disk, position, self.now.wall_ms).map_err(on_disk)?;
@@ -263,15 +310,15 @@ impl Loader<'_> {
         segment.mark_dirty();
         self.recovered.segments_recovered += 1;
         self.recovered.bytes_cut += u64::from(cut);
-        Ok(cut)
+        Ok(end)
     }
 
-    /// The batch at a position, if it is whole, its CRC is right and its offsets follow `last_offset`.
+    /// The batch at a position, if it is whole, its CRC is right, and its offset and leader epoch follow `end`.
     fn valid_batch(
         &mut self,
         segment: &Segment,
         position: u32,
-        last_offset: i64,
+        end: &SegmentEnd,
     ) -> Result<Option<BatchHeader>, LogError> {
         let log_path = path(self.dir, segment.base, "log");
         let header = match segment.header_at(self.disk, position).map_err(at(&log_path))? {
@@ -283,7 +330,11 @@ impl Loader<'_> {
             Err(_) => return Ok(None),
         };
         let relative = header.last_offset().saturating_sub(segment.base);
-        if header.base_offset <= last_offset || header.last_offset_delta < 0 || relative > i64::from(i32::MAX)
+        let epoch = header.partition_leader_epoch;
+        if header.base_offset < end.next_offset
+            || header.last_offset_delta < 0
+            || relative > i64::from(i32::MAX)
+            || epoch >= 0 && epoch < end.epoch
         {
             return Ok(None);
         }
@@ -300,7 +351,7 @@ impl Loader<'_> {
                 Some(end) => end,
                 None => {
                     let mut last = last;
-                    self.recover_segment(&mut last)?;
+                    self.recover_segment(&mut last, -1, i64::MAX)?;
                     let end = self.scan_end(&last)?.expect("just recovered");
                     *self.segments.last_mut().expect("there is a last") = last;
                     end
