@@ -6,7 +6,7 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::header::{BatchHeader, TimestampType};
-use super::varint::Cursor;
+use super::varint::{Cursor, Flaw};
 use super::{BatchError, NO_SEQUENCE, increment_sequence};
 
 /// The records of a batch as bytes, decompressed.
@@ -152,10 +152,10 @@ impl<'a> RecordIter<'a> {
     }
 
     #[inline]
-    fn read(&mut self) -> Result<Record<'a>, BatchError> {
+    fn read(&mut self) -> Result<Record<'a>, Flaw> {
         let before = self.cursor.left.len();
         let Ok(len) = usize::try_from(self.cursor.varint()?) else {
-            return Err(BatchError::Record("its size is negative"));
+            return Err(Flaw::NegativeSize);
         };
         let mut body = Cursor { left: self.cursor.take(len)? };
         let size_in_bytes = before - self.cursor.left.len();
@@ -167,7 +167,7 @@ impl<'a> RecordIter<'a> {
         let value = body.bytes_opt()?;
         let headers = headers(&mut body)?;
         if !body.left.is_empty() {
-            return Err(BatchError::Record("its size is larger than its content"));
+            return Err(Flaw::Size);
         }
         let sequence = match self.base_sequence {
             base if base >= 0 => increment_sequence(base, offset_delta),
@@ -193,11 +193,13 @@ impl<'a> Iterator for RecordIter<'a> {
     fn next(&mut self) -> Option<Result<Record<'a>, BatchError>> {
         if self.left > 0 {
             self.left -= 1;
-            let record = self.read();
-            if record.is_err() {
-                self.left = ENDED;
-            }
-            return Some(record);
+            return Some(match self.read() {
+                Ok(record) => Ok(record),
+                Err(flaw) => {
+                    self.left = ENDED;
+                    Err(flaw.into())
+                }
+            });
         }
         self.end()
     }
@@ -205,18 +207,18 @@ impl<'a> Iterator for RecordIter<'a> {
 
 /// Reads the headers of a record and checks them, so that iterating them cannot fail.
 #[inline]
-fn headers<'a>(body: &mut Cursor<'a>) -> Result<Headers<'a>, BatchError> {
+fn headers<'a>(body: &mut Cursor<'a>) -> Result<Headers<'a>, Flaw> {
     let count = body.varint()?;
     if count == 0 {
         return Ok(Headers::default());
     }
     let bytes = body.left;
     let Ok(count) = usize::try_from(count) else {
-        return Err(BatchError::Record("its number of headers is negative"));
+        return Err(Flaw::NegativeHeaders);
     };
     for _ in 0..count {
         if body.bytes_opt()?.is_none() {
-            return Err(BatchError::Record("the key of a header is null"));
+            return Err(Flaw::NullHeaderKey);
         }
         body.bytes_opt()?;
     }

@@ -20,7 +20,7 @@ const SHARE_FROM: usize = 256;
 pub struct Writer {
     buf: Vec<u8>,
     /// The ropes that go between the bytes of the buffer, each before the byte with that index.
-    shared: SmallVec<[(usize, Rope); 1]>,
+    shared: Vec<(usize, Rope)>,
     shared_len: usize,
     error: Option<EncodeError>,
 }
