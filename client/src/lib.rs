@@ -15,6 +15,8 @@ pub mod io;
 pub mod metadata;
 pub mod net;
 pub mod producer;
+#[cfg(test)]
+mod testing;
 pub mod workload;
 
 pub use event::{ClientEvent, Fate, Made, MessageId, Polled, PolledRecord, ResetReason, TopicPartition};

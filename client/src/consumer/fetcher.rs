@@ -19,7 +19,7 @@ use crate::error::ClientError;
 use crate::event::{ClientEvent, ResetReason};
 use crate::io::Outputs;
 use crate::metadata::Broker;
-use crate::net::{Done, Outcome, SendOptions};
+use crate::net::{Done, NotReady, Outcome, SendOptions};
 
 /// The latest version that names topics.
 const LAST_WITH_NAMES: i16 = 12;
@@ -33,8 +33,14 @@ impl Consumer {
             .map(|(&node, _)| node)
             .collect();
         for node in nodes {
-            if self.net.ready(now, node, out).is_err() {
-                continue;
+            match self.net.ready(now, node, out) {
+                Ok(()) => {}
+                Err(NotReady::Waits) => continue,
+                // The leader is gone, and nobody has said yet who comes after it.
+                Err(NotReady::Unknown) => {
+                    self.net.metadata.request_update();
+                    continue;
+                }
             }
             let (partitions, metadata) = (&self.partitions, &self.net.metadata);
             let wanted = |key: Key| {

@@ -93,6 +93,8 @@ pub struct Metadata {
     version: u64,
     wanted: bool,
     in_progress: bool,
+    /// The request under way was sent because of age alone.
+    periodic: bool,
     last_success: Option<Instant>,
     not_before: Instant,
     failures: u32,
@@ -118,6 +120,7 @@ impl Metadata {
             version: 0,
             wanted: true,
             in_progress: false,
+            periodic: false,
             last_success: None,
             not_before: Instant(0),
             failures: 0,
@@ -259,6 +262,11 @@ impl Metadata {
         self.trying_since.get_or_insert(now);
     }
 
+    /// The time that updates have failed for counts anew.
+    pub fn give_up_trying(&mut self) {
+        self.trying_since = None;
+    }
+
     /// The request for all topics that were added, at a version of the API.
     pub fn request(&self, version: i16) -> MetadataRequest<'_> {
         let mut topics = Vec::with_capacity(self.topics.len());
@@ -277,6 +285,7 @@ impl Metadata {
     pub fn sent(&mut self) {
         assert!(!self.in_progress, "one metadata request at a time");
         self.in_progress = true;
+        self.periodic = !self.wanted;
         self.added_meanwhile = false;
     }
 
@@ -308,7 +317,7 @@ impl Metadata {
         } else {
             self.not_before = now + self.settings.retry_backoff.after(self.no_progress, rng);
             // Refreshes by age are no sign of a lack of progress.
-            self.no_progress = if self.wanted { self.no_progress.saturating_add(1) } else { 0 };
+            self.no_progress = if self.periodic { 0 } else { self.no_progress.saturating_add(1) };
         }
         if self.added_meanwhile {
             self.not_before = Instant(0);
@@ -392,7 +401,11 @@ impl Metadata {
             self.by_id.insert(told.topic_id, index);
         }
         for partition in &told.partitions {
-            let (news, stale) = take_partition(&mut topic.partitions, partition, told.partitions.len());
+            // A leader whose broker is not there is none that anybody could talk to.
+            let is_known = self.brokers.binary_search_by_key(&partition.leader_id, |b| b.id).is_ok();
+            let leader = Some(partition.leader_id).filter(|_| is_known);
+            let count = told.partitions.len();
+            let (news, stale) = take_partition(&mut topic.partitions, partition, leader, count);
             changed |= news;
             self.wanted |= stale;
         }
@@ -404,6 +417,7 @@ impl Metadata {
 fn take_partition(
     partitions: &mut Vec<Partition>,
     told: &MetadataResponsePartition,
+    leader: Option<i32>,
     count: usize,
 ) -> (bool, bool) {
     // Partitions are numbered without gaps: what lies beyond their number is no partition.
@@ -424,7 +438,6 @@ fn take_partition(
         return (false, false);
     }
     let error = ErrorCode(told.error_code);
-    let leader = (told.leader_id >= 0).then_some(told.leader_id);
     let changed = partition.leader != leader
         || partition.leader_epoch != told.leader_epoch
         || partition.replicas != told.replica_nodes

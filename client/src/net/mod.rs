@@ -12,8 +12,6 @@
 
 mod node;
 #[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
 mod tests;
 
 use alloc::collections::VecDeque;
@@ -423,7 +421,7 @@ impl<C> NetworkClient<C> {
 
     fn rebootstrap(&mut self, out: &mut Outputs) {
         if self.metadata.is_bootstrap() {
-            return;
+            return self.metadata.give_up_trying();
         }
         out.event(|| ClientEvent::Warning { text: "Rebootstrapping".into() });
         self.metadata.begin_again();

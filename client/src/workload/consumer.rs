@@ -104,11 +104,20 @@ impl ConsumerClient {
             _ => {}
         }
         self.consumer.handle(now, &input, out);
-        if self.started && !self.closing {
-            self.assign_topics();
-            self.work(now, codecs, out);
+        loop {
+            if self.started && !self.closing {
+                self.assign_topics();
+                self.work(now, codecs, out);
+            }
+            if self.exit.is_some() {
+                break;
+            }
+            self.consumer.drive(now, out);
+            // Driving the consumer may have ended in an exception, which the next poll throws.
+            if self.closing || self.busy_until.is_some() || !self.consumer.has_records() {
+                break;
+            }
         }
-        self.consumer.drive(now, out);
         if self.closing && self.consumer.is_closed() {
             self.finish(0, out);
         }

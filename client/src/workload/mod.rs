@@ -8,8 +8,6 @@ mod consumer;
 mod polled;
 mod producer;
 mod reader;
-#[cfg(test)]
-mod tests;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -88,9 +88,12 @@ impl ReaderClient {
                 out.event(|| ClientEvent::EndOffset { partition, end });
             }
         }
-        if self.read(now, codecs, out) {
+        while self.read(now, codecs, out) {
             self.consumer.drive(now, out);
-            self.find_ended(out);
+            if !self.consumer.has_records() {
+                self.find_ended(out);
+                break;
+            }
         }
         self.deadline = if self.exited { None } else { self.consumer.next_deadline() };
     }
