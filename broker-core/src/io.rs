@@ -63,7 +63,8 @@ pub enum Input {
         /// The announced size in bytes; negative sizes come as they stand.
         announced: i32,
     },
-    /// The driver passed on what it had been given to send.
+    /// News of a jam: what was sent on a connection did not fit the buffers below. Comes first when it begins, with what
+    /// is left, then as it drains; the jam has ended when nothing is left. A connection without such news has none.
     Sent {
         /// Its connection.
         conn: ConnId,

@@ -1,4 +1,18 @@
-//! Highwater: sim.
+//! The simulated world, scenarios, checkers, and the `highwater` binary.
+//!
+//! [`world`] is a seeded world in virtual time: hosts, processes, links, disks and clocks, driven inside one madsim
+//! runtime.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "Highwater's simulator needs `--cfg madsim`: .cargo/config.toml sets it, but RUSTFLAGS in the environment replaces that file's setting; unset RUSTFLAGS or add `--cfg madsim` to it"
+);
+
+#[cfg(madsim)]
 pub mod checkers;
+#[cfg(madsim)]
 pub mod runner;
+#[cfg(madsim)]
 pub mod scenario;
+#[cfg(madsim)]
+pub mod world;

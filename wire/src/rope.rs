@@ -4,7 +4,7 @@
 //! and a tail, and no record byte is copied between client, wire, log and fetch. The real world hands the pieces to
 //! one vectored write.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 /// Bytes in a few shared pieces. Cloning shares them.
@@ -68,6 +68,21 @@ impl Rope {
             skip = 0;
         }
         out
+    }
+
+    /// Drops the first `len` bytes without touching the reference counts of the rest. Panics when out of bounds.
+    pub fn advance(&mut self, mut len: usize) {
+        assert!(len <= self.len, "advance {len} in a rope of {}", self.len);
+        self.len -= len;
+        while len > 0 {
+            let first = &mut self.pieces[0];
+            if len < first.len() {
+                first.advance(len);
+                return;
+            }
+            len -= first.len();
+            self.pieces.remove(0);
+        }
     }
 
     /// Copies `out.len()` bytes from `start`. Panics when out of bounds, as slices do.
@@ -142,6 +157,9 @@ mod tests {
                 rope.copy_to(start, &mut out);
                 assert_eq!(out, want);
             }
+            let mut rest = rope.clone();
+            rest.advance(start);
+            assert_eq!((rest.len(), &rest.to_bytes()[..]), (6 - start, &b"abcdef"[start..]));
         }
     }
 }
