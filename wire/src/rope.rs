@@ -21,6 +21,7 @@ impl Rope {
     }
 
     /// Appends a piece; an empty one is dropped.
+    #[inline]
     pub fn push(&mut self, piece: Bytes) {
         if !piece.is_empty() {
             self.len += piece.len();
@@ -121,6 +122,7 @@ impl Rope {
 }
 
 impl From<Bytes> for Rope {
+    #[inline]
     fn from(piece: Bytes) -> Rope {
         let mut rope = Rope::new();
         rope.push(piece);

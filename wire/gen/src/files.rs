@@ -29,7 +29,11 @@ pub type Files = BTreeMap<String, String>;
 
 /// The requests and responses.
 pub fn messages(files: &mut Files, messages: &[Message], apis: &[Api]) {
-    let mut index = String::from("//! The requests and responses, one module each.\n");
+    let mut index = String::from(
+        "//! The requests and responses, one module each.\n//!\n\
+         //! `Default` gives Kafka's defaults. Mind that most fields that can be null are not null by default, but \
+         empty:\n//! a response without an error has to say `error_message: None`.\n",
+    );
     index += GENERATED;
     let mut uses = String::new();
     for message in messages {

@@ -652,6 +652,8 @@ fn field_doc(field: &Field, within: Versions) -> String {
     }
     match field.default.as_deref() {
         Some(default) if is_null(default) => doc.push_str(", null by default"),
+        // As in Kafka: whoever means null has to say so.
+        Some("") | None if field.nullable.is_some() => doc.push_str(", can be null, empty by default"),
         Some("") | None => {}
         Some(default) => write!(doc, ", {} by default", default.to_lowercase()).unwrap(),
     }

@@ -151,7 +151,7 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&mut self) -> Result<Record<'a>, Flaw> {
         let before = self.cursor.left.len();
         let Ok(len) = usize::try_from(self.cursor.varint()?) else {
@@ -206,12 +206,16 @@ impl<'a> Iterator for RecordIter<'a> {
 }
 
 /// Reads the headers of a record and checks them, so that iterating them cannot fail.
-#[inline]
+#[inline(always)]
 fn headers<'a>(body: &mut Cursor<'a>) -> Result<Headers<'a>, Flaw> {
-    let count = body.varint()?;
-    if count == 0 {
-        return Ok(Headers::default());
+    match body.varint()? {
+        0 => Ok(Headers::default()),
+        count => some_headers(body, count),
     }
+}
+
+#[inline(never)]
+fn some_headers<'a>(body: &mut Cursor<'a>, count: i32) -> Result<Headers<'a>, Flaw> {
     let bytes = body.left;
     let Ok(count) = usize::try_from(count) else {
         return Err(Flaw::NegativeHeaders);

@@ -37,7 +37,7 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn byte(&mut self) -> Result<u8, Flaw> {
         match self.left.split_first() {
             Some((&byte, rest)) => {
@@ -48,7 +48,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], Flaw> {
         match self.left.split_at_checked(len) {
             Some((head, rest)) => {
@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A varint of at most 32 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<i32, Flaw> {
         // Most have one byte or two.
         let raw = match *self.left {
@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A varint of at most 64 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varlong(&mut self) -> Result<i64, Flaw> {
         let raw = match *self.left {
             [first, ref rest @ ..] if first < 0x80 => {
@@ -127,7 +127,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A length and so many bytes; null if the length is negative.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bytes_opt(&mut self) -> Result<Option<&'a [u8]>, Flaw> {
         match usize::try_from(self.varint()?) {
             Ok(len) => Ok(Some(self.take(len)?)),

@@ -9,7 +9,7 @@ mod error;
 mod reader;
 mod writer;
 
-pub use error::{DecodeError, DecodeReason, EncodeError};
+pub use error::{DecodeDetail, DecodeError, DecodeReason, EncodeError};
 pub use reader::Reader;
 pub use writer::Writer;
 

@@ -32,6 +32,7 @@ impl Writer {
     }
 
     /// An empty writer with room for `capacity` bytes.
+    #[inline]
     pub fn with_capacity(capacity: usize) -> Writer {
         Writer { buf: Vec::with_capacity(capacity), ..Writer::default() }
     }
@@ -94,12 +95,17 @@ impl Writer {
     }
 
     /// What was written.
+    #[inline]
     pub fn finish(mut self) -> Result<Rope, EncodeError> {
         self.check()?;
-        let all = Bytes::from(self.buf);
         if self.shared.is_empty() {
-            return Ok(Rope::from(all));
+            return Ok(Rope::from(Bytes::from(self.buf)));
         }
+        Ok(self.finish_shared())
+    }
+
+    fn finish_shared(self) -> Rope {
+        let all = Bytes::from(self.buf);
         let mut rope = Rope::new();
         let mut from = 0;
         for (at, shared) in self.shared {
@@ -108,7 +114,7 @@ impl Writer {
             from = at;
         }
         rope.push(all.slice(from..));
-        Ok(rope)
+        rope
     }
 
     /// What was written, in one piece.

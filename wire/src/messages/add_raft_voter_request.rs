@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 /// `AddRaftVoterRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddRaftVoterRequest<'a> {
-    /// `ClusterId`: string.
+    /// `ClusterId`: string, can be null, empty by default.
     pub cluster_id: Option<Cow<'a, str>>,
     /// `TimeoutMs`: int32.
     pub timeout_ms: i32,

@@ -81,7 +81,7 @@ impl<'a> EntryData<'a> {
 pub struct EntityData<'a> {
     /// `EntityType`: string.
     pub entity_type: Cow<'a, str>,
-    /// `EntityName`: string.
+    /// `EntityName`: string, can be null, empty by default.
     pub entity_name: Option<Cow<'a, str>>,
 }
 

@@ -44,7 +44,7 @@ impl<'a> AlterClientQuotasResponse<'a> {
 pub struct EntryData<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `Entity`: array of EntityData.
     pub entity: Vec<EntityData<'a>>,
@@ -87,7 +87,7 @@ impl<'a> EntryData<'a> {
 pub struct EntityData<'a> {
     /// `EntityType`: string.
     pub entity_type: Cow<'a, str>,
-    /// `EntityName`: string.
+    /// `EntityName`: string, can be null, empty by default.
     pub entity_name: Option<Cow<'a, str>>,
 }
 

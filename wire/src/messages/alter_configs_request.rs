@@ -82,7 +82,7 @@ impl<'a> AlterConfigsResource<'a> {
 pub struct AlterableConfig<'a> {
     /// `Name`: string.
     pub name: Cow<'a, str>,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<Cow<'a, str>>,
 }
 

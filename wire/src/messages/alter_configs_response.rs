@@ -44,7 +44,7 @@ impl<'a> AlterConfigsResponse<'a> {
 pub struct AlterConfigsResourceResponse<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `ResourceType`: int8.
     pub resource_type: i8,

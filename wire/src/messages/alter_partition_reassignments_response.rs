@@ -15,7 +15,7 @@ pub struct AlterPartitionReassignmentsResponse<'a> {
     pub allow_replication_factor_change: bool,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `Responses`: array of ReassignableTopicResponse.
     pub responses: Vec<ReassignableTopicResponse<'a>>,
@@ -99,7 +99,7 @@ pub struct ReassignablePartitionResponse<'a> {
     pub partition_index: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
 }
 

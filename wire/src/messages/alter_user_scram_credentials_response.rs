@@ -40,7 +40,7 @@ pub struct AlterUserScramCredentialsResult<'a> {
     pub user: Cow<'a, str>,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
 }
 

@@ -21,7 +21,7 @@ pub struct BrokerRegistrationRequest<'a> {
     pub listeners: Vec<Listener<'a>>,
     /// `Features`: array of Feature.
     pub features: Vec<Feature<'a>>,
-    /// `Rack`: string.
+    /// `Rack`: string, can be null, empty by default.
     pub rack: Option<Cow<'a, str>>,
     /// `IsMigratingZkBroker`: bool, versions 1+, false by default.
     pub is_migrating_zk_broker: bool,

@@ -10,9 +10,9 @@ use alloc::vec::Vec;
 /// `CreateDelegationTokenRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateDelegationTokenRequest<'a> {
-    /// `OwnerPrincipalType`: string, versions 3+.
+    /// `OwnerPrincipalType`: string, versions 3+, can be null, empty by default.
     pub owner_principal_type: Option<Cow<'a, str>>,
-    /// `OwnerPrincipalName`: string, versions 3+.
+    /// `OwnerPrincipalName`: string, versions 3+, can be null, empty by default.
     pub owner_principal_name: Option<Cow<'a, str>>,
     /// `Renewers`: array of CreatableRenewers.
     pub renewers: Vec<CreatableRenewers<'a>>,

@@ -51,7 +51,7 @@ pub struct CreatePartitionsTopic<'a> {
     pub name: Cow<'a, str>,
     /// `Count`: int32.
     pub count: i32,
-    /// `Assignments`: array of CreatePartitionsAssignment.
+    /// `Assignments`: array of CreatePartitionsAssignment, can be null, empty by default.
     pub assignments: Option<Vec<CreatePartitionsAssignment>>,
 }
 

@@ -136,7 +136,7 @@ impl CreatableReplicaAssignment {
 pub struct CreatableTopicConfig<'a> {
     /// `Name`: string.
     pub name: Cow<'a, str>,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<Cow<'a, str>>,
 }
 

@@ -49,7 +49,7 @@ pub struct CreatableTopicResult<'a> {
     pub topic_id: Uuid,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `TopicConfigErrorCode`: int16, versions 5+, tag 0.
     pub topic_config_error_code: i16,
@@ -57,7 +57,7 @@ pub struct CreatableTopicResult<'a> {
     pub num_partitions: i32,
     /// `ReplicationFactor`: int16, versions 5+, -1 by default.
     pub replication_factor: i16,
-    /// `Configs`: array of CreatableTopicConfigs, versions 5+.
+    /// `Configs`: array of CreatableTopicConfigs, versions 5+, can be null, empty by default.
     pub configs: Option<Vec<CreatableTopicConfigs<'a>>>,
 }
 
@@ -157,7 +157,7 @@ impl<'a> CreatableTopicResult<'a> {
 pub struct CreatableTopicConfigs<'a> {
     /// `Name`: string.
     pub name: Cow<'a, str>,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<Cow<'a, str>>,
     /// `ReadOnly`: bool.
     pub read_only: bool,

@@ -41,13 +41,13 @@ impl<'a> DeleteAclsRequest<'a> {
 pub struct DeleteAclsFilter<'a> {
     /// `ResourceTypeFilter`: int8.
     pub resource_type_filter: i8,
-    /// `ResourceNameFilter`: string.
+    /// `ResourceNameFilter`: string, can be null, empty by default.
     pub resource_name_filter: Option<Cow<'a, str>>,
     /// `PatternTypeFilter`: int8, 3 by default.
     pub pattern_type_filter: i8,
-    /// `PrincipalFilter`: string.
+    /// `PrincipalFilter`: string, can be null, empty by default.
     pub principal_filter: Option<Cow<'a, str>>,
-    /// `HostFilter`: string.
+    /// `HostFilter`: string, can be null, empty by default.
     pub host_filter: Option<Cow<'a, str>>,
     /// `Operation`: int8.
     pub operation: i8,

@@ -44,7 +44,7 @@ impl<'a> DeleteAclsResponse<'a> {
 pub struct DeleteAclsFilterResult<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `MatchingAcls`: array of DeleteAclsMatchingAcl.
     pub matching_acls: Vec<DeleteAclsMatchingAcl<'a>>,
@@ -91,7 +91,7 @@ impl<'a> DeleteAclsFilterResult<'a> {
 pub struct DeleteAclsMatchingAcl<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `ResourceType`: int8.
     pub resource_type: i8,

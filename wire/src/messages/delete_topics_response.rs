@@ -43,7 +43,7 @@ impl<'a> DeleteTopicsResponse<'a> {
 /// `DeletableTopicResult` of `DeleteTopicsResponse`, versions 1-6.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeletableTopicResult<'a> {
-    /// `Name`: string.
+    /// `Name`: string, can be null, empty by default.
     pub name: Option<Cow<'a, str>>,
     /// `TopicId`: uuid, versions 6+.
     pub topic_id: Uuid,

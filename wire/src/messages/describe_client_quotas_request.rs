@@ -47,7 +47,7 @@ pub struct ComponentData<'a> {
     pub entity_type: Cow<'a, str>,
     /// `MatchType`: int8.
     pub match_type: i8,
-    /// `Match`: string.
+    /// `Match`: string, can be null, empty by default.
     pub match_: Option<Cow<'a, str>>,
 }
 

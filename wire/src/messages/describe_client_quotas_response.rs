@@ -13,9 +13,9 @@ pub struct DescribeClientQuotasResponse<'a> {
     pub throttle_time_ms: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
-    /// `Entries`: array of EntryData.
+    /// `Entries`: array of EntryData, can be null, empty by default.
     pub entries: Option<Vec<EntryData<'a>>>,
 }
 
@@ -104,7 +104,7 @@ impl<'a> EntryData<'a> {
 pub struct EntityData<'a> {
     /// `EntityType`: string.
     pub entity_type: Cow<'a, str>,
-    /// `EntityName`: string.
+    /// `EntityName`: string, can be null, empty by default.
     pub entity_name: Option<Cow<'a, str>>,
 }
 

@@ -55,7 +55,7 @@ pub struct DescribeConfigsResource<'a> {
     pub resource_type: i8,
     /// `ResourceName`: string.
     pub resource_name: Cow<'a, str>,
-    /// `ConfigurationKeys`: array of string.
+    /// `ConfigurationKeys`: array of string, can be null, empty by default.
     pub configuration_keys: Option<Vec<Cow<'a, str>>>,
 }
 

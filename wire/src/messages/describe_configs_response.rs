@@ -44,7 +44,7 @@ impl<'a> DescribeConfigsResponse<'a> {
 pub struct DescribeConfigsResult<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `ResourceType`: int8.
     pub resource_type: i8,
@@ -101,7 +101,7 @@ impl<'a> DescribeConfigsResult<'a> {
 pub struct DescribeConfigsResourceResult<'a> {
     /// `Name`: string.
     pub name: Cow<'a, str>,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<Cow<'a, str>>,
     /// `ReadOnly`: bool.
     pub read_only: bool,
@@ -113,7 +113,7 @@ pub struct DescribeConfigsResourceResult<'a> {
     pub synonyms: Vec<DescribeConfigsSynonym<'a>>,
     /// `ConfigType`: int8, versions 3+, 0 by default.
     pub config_type: i8,
-    /// `Documentation`: string, versions 3+.
+    /// `Documentation`: string, versions 3+, can be null, empty by default.
     pub documentation: Option<Cow<'a, str>>,
 }
 
@@ -186,7 +186,7 @@ impl<'a> DescribeConfigsResourceResult<'a> {
 pub struct DescribeConfigsSynonym<'a> {
     /// `Name`: string.
     pub name: Cow<'a, str>,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<Cow<'a, str>>,
     /// `Source`: int8.
     pub source: i8,

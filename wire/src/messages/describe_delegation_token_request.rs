@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// `DescribeDelegationTokenRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DescribeDelegationTokenRequest<'a> {
-    /// `Owners`: array of DescribeDelegationTokenOwner.
+    /// `Owners`: array of DescribeDelegationTokenOwner, can be null, empty by default.
     pub owners: Option<Vec<DescribeDelegationTokenOwner<'a>>>,
 }
 

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// `DescribeLogDirsRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DescribeLogDirsRequest<'a> {
-    /// `Topics`: array of DescribableLogDirTopic.
+    /// `Topics`: array of DescribableLogDirTopic, can be null, empty by default.
     pub topics: Option<Vec<DescribableLogDirTopic<'a>>>,
 }
 

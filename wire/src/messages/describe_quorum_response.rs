@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 pub struct DescribeQuorumResponse<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string, versions 2+.
+    /// `ErrorMessage`: string, versions 2+, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `Topics`: array of TopicData.
     pub topics: Vec<TopicData<'a>>,
@@ -96,7 +96,7 @@ pub struct PartitionData<'a> {
     pub partition_index: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string, versions 2+.
+    /// `ErrorMessage`: string, versions 2+, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `LeaderId`: int32.
     pub leader_id: i32,

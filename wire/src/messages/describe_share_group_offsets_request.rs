@@ -35,7 +35,7 @@ impl<'a> DescribeShareGroupOffsetsRequest<'a> {
 pub struct DescribeShareGroupOffsetsRequestGroup<'a> {
     /// `GroupId`: string.
     pub group_id: Cow<'a, str>,
-    /// `Topics`: array of DescribeShareGroupOffsetsRequestTopic.
+    /// `Topics`: array of DescribeShareGroupOffsetsRequestTopic, can be null, empty by default.
     pub topics: Option<Vec<DescribeShareGroupOffsetsRequestTopic<'a>>>,
 }
 

@@ -49,7 +49,7 @@ impl<'a> DescribeTopicPartitionsResponse<'a> {
 pub struct DescribeTopicPartitionsResponseTopic<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `Name`: string.
+    /// `Name`: string, can be null, empty by default.
     pub name: Option<Cow<'a, str>>,
     /// `TopicId`: uuid.
     pub topic_id: Uuid,

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// `DescribeUserScramCredentialsRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DescribeUserScramCredentialsRequest<'a> {
-    /// `Users`: array of UserName.
+    /// `Users`: array of UserName, can be null, empty by default.
     pub users: Option<Vec<UserName<'a>>>,
 }
 

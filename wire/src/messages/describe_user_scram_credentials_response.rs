@@ -13,7 +13,7 @@ pub struct DescribeUserScramCredentialsResponse<'a> {
     pub throttle_time_ms: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `Results`: array of DescribeUserScramCredentialsResult.
     pub results: Vec<DescribeUserScramCredentialsResult<'a>>,
@@ -59,7 +59,7 @@ pub struct DescribeUserScramCredentialsResult<'a> {
     pub user: Cow<'a, str>,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `CredentialInfos`: array of CredentialInfo.
     pub credential_infos: Vec<CredentialInfo>,

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 pub struct ElectLeadersRequest<'a> {
     /// `ElectionType`: int8, versions 1+.
     pub election_type: i8,
-    /// `TopicPartitions`: array of TopicPartitions.
+    /// `TopicPartitions`: array of TopicPartitions, can be null, empty by default.
     pub topic_partitions: Option<Vec<TopicPartitions<'a>>>,
     /// `TimeoutMs`: int32, 60000 by default.
     pub timeout_ms: i32,

@@ -87,7 +87,7 @@ pub struct PartitionResult<'a> {
     pub partition_id: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
 }
 

@@ -11,7 +11,7 @@ use alloc::borrow::Cow;
 pub struct EnvelopeRequest<'a> {
     /// `RequestData`: bytes.
     pub request_data: Cow<'a, [u8]>,
-    /// `RequestPrincipal`: bytes.
+    /// `RequestPrincipal`: bytes, can be null, empty by default.
     pub request_principal: Option<Cow<'a, [u8]>>,
     /// `ClientHostAddress`: bytes.
     pub client_host_address: Cow<'a, [u8]>,

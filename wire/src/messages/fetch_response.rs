@@ -139,11 +139,11 @@ pub struct PartitionData {
     pub current_leader: LeaderIdAndEpoch,
     /// `SnapshotId`: SnapshotId, versions 12+, tag 2.
     pub snapshot_id: SnapshotId,
-    /// `AbortedTransactions`: array of AbortedTransaction.
+    /// `AbortedTransactions`: array of AbortedTransaction, can be null, empty by default.
     pub aborted_transactions: Option<Vec<AbortedTransaction>>,
     /// `PreferredReadReplica`: int32, versions 11+, -1 by default.
     pub preferred_read_replica: i32,
-    /// `Records`: records.
+    /// `Records`: records, can be null, empty by default.
     pub records: Option<Rope>,
 }
 

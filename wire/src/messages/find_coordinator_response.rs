@@ -13,7 +13,7 @@ pub struct FindCoordinatorResponse<'a> {
     pub throttle_time_ms: i32,
     /// `ErrorCode`: int16, versions 0-3.
     pub error_code: i16,
-    /// `ErrorMessage`: string, versions 1-3.
+    /// `ErrorMessage`: string, versions 1-3, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `NodeId`: int32, versions 0-3.
     pub node_id: i32,
@@ -120,7 +120,7 @@ pub struct Coordinator<'a> {
     pub port: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
 }
 

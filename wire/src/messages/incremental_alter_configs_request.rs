@@ -84,7 +84,7 @@ pub struct AlterableConfig<'a> {
     pub name: Cow<'a, str>,
     /// `ConfigOperation`: int8.
     pub config_operation: i8,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<Cow<'a, str>>,
 }
 

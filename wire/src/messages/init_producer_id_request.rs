@@ -9,7 +9,7 @@ use alloc::borrow::Cow;
 /// `InitProducerIdRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InitProducerIdRequest<'a> {
-    /// `TransactionalId`: string.
+    /// `TransactionalId`: string, can be null, empty by default.
     pub transactional_id: Option<Cow<'a, str>>,
     /// `TransactionTimeoutMs`: int32.
     pub transaction_timeout_ms: i32,

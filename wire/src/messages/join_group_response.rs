@@ -17,7 +17,7 @@ pub struct JoinGroupResponse<'a> {
     pub generation_id: i32,
     /// `ProtocolType`: string, versions 7+, null by default.
     pub protocol_type: Option<Cow<'a, str>>,
-    /// `ProtocolName`: string.
+    /// `ProtocolName`: string, can be null, empty by default.
     pub protocol_name: Option<Cow<'a, str>>,
     /// `Leader`: string.
     pub leader: Cow<'a, str>,

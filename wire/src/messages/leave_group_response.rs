@@ -55,7 +55,7 @@ impl<'a> LeaveGroupResponse<'a> {
 pub struct MemberResponse<'a> {
     /// `MemberId`: string.
     pub member_id: Cow<'a, str>,
-    /// `GroupInstanceId`: string.
+    /// `GroupInstanceId`: string, can be null, empty by default.
     pub group_instance_id: Option<Cow<'a, str>>,
     /// `ErrorCode`: int16.
     pub error_code: i16,

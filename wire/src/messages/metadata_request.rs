@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 /// `MetadataRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetadataRequest<'a> {
-    /// `Topics`: array of MetadataRequestTopic.
+    /// `Topics`: array of MetadataRequestTopic, can be null, empty by default.
     pub topics: Option<Vec<MetadataRequestTopic<'a>>>,
     /// `AllowAutoTopicCreation`: bool, versions 4+, true by default.
     pub allow_auto_topic_creation: bool,
@@ -95,7 +95,7 @@ impl<'a> MetadataRequest<'a> {
 pub struct MetadataRequestTopic<'a> {
     /// `TopicId`: uuid, versions 10+.
     pub topic_id: Uuid,
-    /// `Name`: string.
+    /// `Name`: string, can be null, empty by default.
     pub name: Option<Cow<'a, str>>,
 }
 

@@ -142,7 +142,7 @@ impl<'a> MetadataResponseBroker<'a> {
 pub struct MetadataResponseTopic<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `Name`: string.
+    /// `Name`: string, can be null, empty by default.
     pub name: Option<Cow<'a, str>>,
     /// `TopicId`: uuid, versions 10+.
     pub topic_id: Uuid,

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 pub struct OffsetFetchRequest<'a> {
     /// `GroupId`: string, versions 1-7.
     pub group_id: Cow<'a, str>,
-    /// `Topics`: array of OffsetFetchRequestTopic, versions 1-7.
+    /// `Topics`: array of OffsetFetchRequestTopic, versions 1-7, can be null, empty by default.
     pub topics: Option<Vec<OffsetFetchRequestTopic<'a>>>,
     /// `Groups`: array of OffsetFetchRequestGroup, versions 8+.
     pub groups: Vec<OffsetFetchRequestGroup<'a>>,
@@ -141,7 +141,7 @@ pub struct OffsetFetchRequestGroup<'a> {
     pub member_id: Option<Cow<'a, str>>,
     /// `MemberEpoch`: int32, versions 9+, -1 by default.
     pub member_epoch: i32,
-    /// `Topics`: array of OffsetFetchRequestTopics.
+    /// `Topics`: array of OffsetFetchRequestTopics, can be null, empty by default.
     pub topics: Option<Vec<OffsetFetchRequestTopics<'a>>>,
 }
 

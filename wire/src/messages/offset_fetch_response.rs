@@ -113,7 +113,7 @@ pub struct OffsetFetchResponsePartition<'a> {
     pub committed_offset: i64,
     /// `CommittedLeaderEpoch`: int32, versions 5+, -1 by default.
     pub committed_leader_epoch: i32,
-    /// `Metadata`: string.
+    /// `Metadata`: string, can be null, empty by default.
     pub metadata: Option<Cow<'a, str>>,
     /// `ErrorCode`: int16.
     pub error_code: i16,
@@ -241,7 +241,7 @@ pub struct OffsetFetchResponsePartitions<'a> {
     pub committed_offset: i64,
     /// `CommittedLeaderEpoch`: int32, -1 by default.
     pub committed_leader_epoch: i32,
-    /// `Metadata`: string.
+    /// `Metadata`: string, can be null, empty by default.
     pub metadata: Option<Cow<'a, str>>,
     /// `ErrorCode`: int16.
     pub error_code: i16,

@@ -96,7 +96,7 @@ impl<'a> TopicProduceData<'a> {
 pub struct PartitionProduceData {
     /// `Index`: int32.
     pub index: i32,
-    /// `Records`: records.
+    /// `Records`: records, can be null, empty by default.
     pub records: Option<Rope>,
 }
 

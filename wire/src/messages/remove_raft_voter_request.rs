@@ -10,7 +10,7 @@ use alloc::borrow::Cow;
 /// `RemoveRaftVoterRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoveRaftVoterRequest<'a> {
-    /// `ClusterId`: string.
+    /// `ClusterId`: string, can be null, empty by default.
     pub cluster_id: Option<Cow<'a, str>>,
     /// `VoterId`: int32.
     pub voter_id: i32,

@@ -12,7 +12,7 @@ pub struct RemoveRaftVoterResponse<'a> {
     pub throttle_time_ms: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
 }
 

@@ -10,7 +10,7 @@ use alloc::borrow::Cow;
 pub struct SaslAuthenticateResponse<'a> {
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `AuthBytes`: bytes.
     pub auth_bytes: Cow<'a, [u8]>,

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 pub struct ShareAcknowledgeRequest<'a> {
     /// `GroupId`: string, null by default.
     pub group_id: Option<Cow<'a, str>>,
-    /// `MemberId`: string.
+    /// `MemberId`: string, can be null, empty by default.
     pub member_id: Option<Cow<'a, str>>,
     /// `ShareSessionEpoch`: int32.
     pub share_session_epoch: i32,

@@ -27,7 +27,7 @@ pub struct StreamsGroupHeartbeatResponse<'a> {
     pub task_offset_interval_ms: i32,
     /// `AcceptableRecoveryLag`: int64, versions 1+, -1 by default.
     pub acceptable_recovery_lag: i64,
-    /// `Status`: array of Status.
+    /// `Status`: array of Status, can be null, empty by default.
     pub status: Option<Vec<Status<'a>>>,
     /// `ActiveTasks`: array of TaskIds, null by default.
     pub active_tasks: Option<Vec<TaskIds<'a>>>,

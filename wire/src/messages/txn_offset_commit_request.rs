@@ -151,7 +151,7 @@ pub struct TxnOffsetCommitRequestPartition<'a> {
     pub committed_offset: i64,
     /// `CommittedLeaderEpoch`: int32, versions 2+, -1 by default.
     pub committed_leader_epoch: i32,
-    /// `CommittedMetadata`: string.
+    /// `CommittedMetadata`: string, can be null, empty by default.
     pub committed_metadata: Option<Cow<'a, str>>,
 }
 

@@ -13,7 +13,7 @@ pub struct UpdateFeaturesResponse<'a> {
     pub throttle_time_ms: i32,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
     /// `Results`: array of UpdatableFeatureResult, versions 0-1.
     pub results: Vec<UpdatableFeatureResult<'a>>,
@@ -65,7 +65,7 @@ pub struct UpdatableFeatureResult<'a> {
     pub feature: Cow<'a, str>,
     /// `ErrorCode`: int16.
     pub error_code: i16,
-    /// `ErrorMessage`: string.
+    /// `ErrorMessage`: string, can be null, empty by default.
     pub error_message: Option<Cow<'a, str>>,
 }
 

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 /// `UpdateRaftVoterRequest`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateRaftVoterRequest<'a> {
-    /// `ClusterId`: string.
+    /// `ClusterId`: string, can be null, empty by default.
     pub cluster_id: Option<Cow<'a, str>>,
     /// `CurrentLeaderEpoch`: int32.
     pub current_leader_epoch: i32,

@@ -61,7 +61,7 @@ pub struct TopicPartitions {
     pub topic_id: Uuid,
     /// `Partitions`: array of int32.
     pub partitions: Vec<i32>,
-    /// `AssignmentEpochs`: array of int32, tag 0.
+    /// `AssignmentEpochs`: array of int32, tag 0, can be null, empty by default.
     pub assignment_epochs: Option<Vec<i32>>,
 }
 

@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 /// `ConsumerGroupMemberMetadataValue`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsumerGroupMemberMetadataValue {
-    /// `InstanceId`: string.
+    /// `InstanceId`: string, can be null, empty by default.
     pub instance_id: Option<String>,
-    /// `RackId`: string.
+    /// `RackId`: string, can be null, empty by default.
     pub rack_id: Option<String>,
     /// `ClientId`: string.
     pub client_id: String,
@@ -19,13 +19,13 @@ pub struct ConsumerGroupMemberMetadataValue {
     pub client_host: String,
     /// `SubscribedTopicNames`: array of string.
     pub subscribed_topic_names: Vec<String>,
-    /// `SubscribedTopicRegex`: string.
+    /// `SubscribedTopicRegex`: string, can be null, empty by default.
     pub subscribed_topic_regex: Option<String>,
     /// `RebalanceTimeoutMs`: int32, -1 by default.
     pub rebalance_timeout_ms: i32,
-    /// `ServerAssignor`: string.
+    /// `ServerAssignor`: string, can be null, empty by default.
     pub server_assignor: Option<String>,
-    /// `ClassicMemberMetadata`: ClassicMemberMetadata, tag 0.
+    /// `ClassicMemberMetadata`: ClassicMemberMetadata, tag 0, can be null, empty by default.
     pub classic_member_metadata: Option<ClassicMemberMetadata>,
 }
 

@@ -13,9 +13,9 @@ pub struct GroupMetadataValue {
     pub protocol_type: String,
     /// `generation`: int32.
     pub generation: i32,
-    /// `protocol`: string.
+    /// `protocol`: string, can be null, empty by default.
     pub protocol: Option<String>,
-    /// `leader`: string.
+    /// `leader`: string, can be null, empty by default.
     pub leader: Option<String>,
     /// `currentStateTimestamp`: int64, versions 2+, -1 by default.
     pub current_state_timestamp: i64,

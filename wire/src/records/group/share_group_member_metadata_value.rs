@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 /// `ShareGroupMemberMetadataValue`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShareGroupMemberMetadataValue {
-    /// `RackId`: string.
+    /// `RackId`: string, can be null, empty by default.
     pub rack_id: Option<String>,
     /// `ClientId`: string.
     pub client_id: String,

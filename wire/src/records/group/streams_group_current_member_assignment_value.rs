@@ -93,7 +93,7 @@ pub struct TaskIds {
     pub subtopology_id: String,
     /// `Partitions`: array of int32.
     pub partitions: Vec<i32>,
-    /// `AssignmentEpochs`: array of int32, tag 0.
+    /// `AssignmentEpochs`: array of int32, tag 0, can be null, empty by default.
     pub assignment_epochs: Option<Vec<i32>>,
 }
 

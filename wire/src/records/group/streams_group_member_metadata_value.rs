@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 /// `StreamsGroupMemberMetadataValue`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamsGroupMemberMetadataValue {
-    /// `InstanceId`: string.
+    /// `InstanceId`: string, can be null, empty by default.
     pub instance_id: Option<String>,
-    /// `RackId`: string.
+    /// `RackId`: string, can be null, empty by default.
     pub rack_id: Option<String>,
     /// `ClientId`: string.
     pub client_id: String,

@@ -15,7 +15,7 @@ pub struct StreamsGroupMetadataValue {
     pub metadata_hash: i64,
     /// `ValidatedTopologyEpoch`: int32, tag 0, -1 by default.
     pub validated_topology_epoch: i32,
-    /// `LastAssignmentConfigs`: array of LastAssignmentConfig, tag 1.
+    /// `LastAssignmentConfigs`: array of LastAssignmentConfig, tag 1, can be null, empty by default.
     pub last_assignment_configs: Option<Vec<LastAssignmentConfig>>,
     /// `StoredDescriptionTopologyEpoch`: int32, tag 2, -1 by default.
     pub stored_description_topology_epoch: i32,

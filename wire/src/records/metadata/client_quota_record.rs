@@ -46,7 +46,7 @@ impl ClientQuotaRecord {
 pub struct EntityData {
     /// `EntityType`: string.
     pub entity_type: String,
-    /// `EntityName`: string.
+    /// `EntityName`: string, can be null, empty by default.
     pub entity_name: Option<String>,
 }
 

@@ -14,7 +14,7 @@ pub struct ConfigRecord {
     pub resource_name: String,
     /// `Name`: string.
     pub name: String,
-    /// `Value`: string.
+    /// `Value`: string, can be null, empty by default.
     pub value: Option<String>,
 }
 

@@ -22,7 +22,7 @@ pub struct RegisterBrokerRecord {
     pub end_points: Vec<BrokerEndpoint>,
     /// `Features`: array of BrokerFeature.
     pub features: Vec<BrokerFeature>,
-    /// `Rack`: string.
+    /// `Rack`: string, can be null, empty by default.
     pub rack: Option<String>,
     /// `Fenced`: bool, true by default.
     pub fenced: bool,

@@ -23,7 +23,7 @@ pub struct TransactionLogValue {
     pub transaction_timeout_ms: i32,
     /// `TransactionStatus`: int8.
     pub transaction_status: i8,
-    /// `TransactionPartitions`: array of PartitionsSchema.
+    /// `TransactionPartitions`: array of PartitionsSchema, can be null, empty by default.
     pub transaction_partitions: Option<Vec<PartitionsSchema>>,
     /// `TransactionLastUpdateTimestampMs`: int64.
     pub transaction_last_update_timestamp_ms: i64,
