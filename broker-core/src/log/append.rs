@@ -7,6 +7,7 @@ use wire::drive::Now;
 use wire::{Codecs, Rope};
 
 use super::batch::{BatchMeta, BatchMetas};
+use super::producer::{Duplicate, ProducerBatch, Refused};
 use super::segment::{RollParams, Segment, at};
 use super::tail::TailBatch;
 use super::validate::Validator;
@@ -48,6 +49,10 @@ impl Log {
             if size != batch.bytes.len() {
                 self.check_size(size)?;
             }
+            let producer = ProducerBatch::of(&batch.header);
+            if let Some(duplicate) = self.check_producer(producer.as_ref(), origin, next)? {
+                return Ok(self.appended_before(duplicate));
+            }
             let count =
                 if origin == Origin::Client { validated.count } else { batch.header.last_offset_delta + 1 };
             metas.push(BatchMeta {
@@ -57,6 +62,7 @@ impl Log {
                 leader_epoch,
                 max_timestamp: validated.max_timestamp,
                 crc: validated.crc,
+                producer,
             });
             pieces.extend(validated.bytes.pieces().iter().cloned());
             next += i64::from(count);
@@ -68,7 +74,53 @@ impl Log {
             TimestampType::LogAppendTime => now.wall_ms,
             TimestampType::CreateTime => -1,
         };
-        self.write(now, disk, &pieces, &metas, log_append_time)
+        self.write(now, disk, codecs, &pieces, &metas, log_append_time)
+    }
+
+    /// Whether a client's batch continues what its producer sent before; the earlier append if it is the same batch.
+    fn check_producer(
+        &self,
+        batch: Option<&ProducerBatch>,
+        origin: Origin,
+        offset: i64,
+    ) -> Result<Option<Duplicate>, AppendError> {
+        let (Some(batch), Origin::Client) = (batch, origin) else { return Ok(None) };
+        self.producers.check(batch).map_err(|refused| {
+            let ProducerBatch { id, epoch, first_sequence, .. } = batch;
+            let log = self.name();
+            match refused {
+                Refused::StaleEpoch { known } => AppendError::InvalidProducerEpoch {
+                    message: alloc::format!(
+                        "Epoch of producer {id} at offset {offset} in {log} is {epoch}, which is smaller than the last seen epoch {known}"
+                    ),
+                },
+                Refused::OutOfOrder { last } => AppendError::OutOfOrderSequence {
+                    message: alloc::format!(
+                        "Out of order sequence number for producer {id} at offset {offset} in partition {log}: {first_sequence} (incoming seq. number), {last} (current end sequence number)"
+                    ),
+                },
+                Refused::NewEpochNotAtZero { known } => AppendError::OutOfOrderSequence {
+                    message: alloc::format!(
+                        "Invalid sequence number for new epoch of producer {id} at offset {offset} in partition {log}: {epoch} (request epoch), {first_sequence} (seq. number), {known} (current producer epoch)"
+                    ),
+                },
+            }
+        })
+    }
+
+    /// A retry of what lies in the log already is answered as the first attempt was.
+    fn appended_before(&self, duplicate: Duplicate) -> AppendInfo {
+        let log_append_time = match self.config.timestamp_type {
+            TimestampType::LogAppendTime => duplicate.timestamp,
+            TimestampType::CreateTime => -1,
+        };
+        AppendInfo {
+            base_offset: duplicate.first_offset,
+            last_offset: duplicate.last_offset,
+            max_timestamp: duplicate.timestamp,
+            log_append_time,
+            ..self.nothing_appended()
+        }
     }
 
     fn check_leader_batch(
@@ -148,10 +200,10 @@ impl Log {
             metas.push(meta);
         }
         if bytes == records.len() {
-            return self.write(now, disk, records.pieces(), &metas, -1);
+            return self.write(now, disk, codecs, records.pieces(), &metas, -1);
         }
         let whole = records.slice(0, bytes);
-        self.write(now, disk, whole.pieces(), &metas, -1)
+        self.write(now, disk, codecs, whole.pieces(), &metas, -1)
     }
 
     fn corrupt(&self, header: &BatchHeader) -> AppendError {
@@ -177,6 +229,7 @@ impl Log {
         &mut self,
         now: Now,
         disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
         pieces: &[Bytes],
         metas: &[BatchMeta],
         log_append_time: i64,
@@ -196,7 +249,7 @@ impl Log {
         }
         let max_timestamp = metas.iter().map(|b| b.max_timestamp).max().expect("there is a first");
         let params = RollParams { now_ms: now.wall_ms, bytes, max_timestamp, last_offset: last.last_offset };
-        let rolled = self.maybe_roll(now, disk, &params, first.base_offset)?;
+        let rolled = self.maybe_roll(now, disk, codecs, &params, first.base_offset)?;
         let config = &self.config;
         let segment = self.segments.last_mut().expect("never empty");
         let mut position = segment.size;
@@ -205,6 +258,12 @@ impl Log {
             self.tail.push(TailBatch { segment_base: segment.base, position, batch });
             position += batch.size;
         }
+        for meta in metas {
+            if let Some(producer) = &meta.producer {
+                self.producers.appended(producer, meta.base_offset, meta.last_offset);
+            }
+        }
+        self.producers.covered = last.last_offset + 1;
         let marks = metas.iter().map(BatchMeta::mark).collect();
         self.next_offset = last.last_offset + 1;
         if self.next_offset - self.recovery_point >= self.config.flush_messages {
@@ -240,6 +299,7 @@ impl Log {
         &mut self,
         now: Now,
         disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
         params: &RollParams,
         first_offset: i64,
     ) -> Result<bool, AppendError> {
@@ -248,7 +308,7 @@ impl Log {
         if !active.should_roll(disk, config, params).map_err(AppendError::Disk)? {
             return Ok(false);
         }
-        self.roll(now, disk, first_offset).map_err(|error| match error {
+        self.roll(now, disk, codecs, first_offset).map_err(|error| match error {
             LogError::Disk { error, .. } => AppendError::Disk(error),
             LogError::Malformed { .. } => AppendError::Disk(crate::disk::DiskError::Io),
         })?;
@@ -256,7 +316,13 @@ impl Log {
     }
 
     /// Begins a new segment; the old ones are flushed, and the recovery point follows when they are durable.
-    pub(super) fn roll(&mut self, now: Now, disk: &mut dyn Disk, base: i64) -> Result<(), LogError> {
+    pub(super) fn roll(
+        &mut self,
+        now: Now,
+        disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
+        base: i64,
+    ) -> Result<(), LogError> {
         let base = base.max(self.next_offset);
         if self.active().base == base {
             // Empty, and full by its indexes alone: it begins anew.
@@ -272,6 +338,8 @@ impl Log {
         }
         self.segments.push(Segment::open(disk, &self.dir, base, now.wall_ms)?);
         self.flusher.names_dirty = true;
+        self.producers.covered = self.producers.covered.max(base);
+        self.take_producer_snapshot(disk, codecs);
         let old = self.segments.len() - 1;
         self.flush_up_to(now, disk, base.min(self.next_offset), old);
         Ok(())

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 use wire::batch::BatchHeader;
 
+use super::producer::ProducerBatch;
 use crate::event::BatchMark;
 
 /// What the log keeps of a batch that it appends or has just appended.
@@ -14,6 +15,7 @@ pub(super) struct BatchMeta {
     pub leader_epoch: i32,
     pub max_timestamp: i64,
     pub crc: u32,
+    pub producer: Option<ProducerBatch>,
 }
 
 impl From<&BatchHeader> for BatchMeta {
@@ -25,6 +27,7 @@ impl From<&BatchHeader> for BatchMeta {
             leader_epoch: header.partition_leader_epoch,
             max_timestamp: header.max_timestamp,
             crc: header.crc,
+            producer: ProducerBatch::of(header),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! of the real world may still be under way.
 
 use alloc::vec::Vec;
+use wire::Codecs;
 use wire::drive::Now;
 
+use super::producer::snapshot_offset;
 use super::segment::{Segment, at, path};
 use super::{Deletion, Log, LogError, ReadError, Truncated};
 use crate::disk::{Disk, DiskError};
@@ -15,7 +17,13 @@ impl Log {
     ///
     /// Leader epochs that begin at the end or later go even when there is nothing to cut: they may be of a leadership
     /// that wrote nothing. The recovery point goes down with the log: its checkpoint must be written anew.
-    pub fn truncate_to(&mut self, now: Now, disk: &mut dyn Disk, offset: i64) -> Result<Truncated, LogError> {
+    pub fn truncate_to(
+        &mut self,
+        now: Now,
+        disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
+        offset: i64,
+    ) -> Result<Truncated, LogError> {
         assert!(offset >= 0, "{}: truncation to {offset}", self.dir);
         let from = self.next_offset;
         let below_high_watermark = offset < self.high_watermark;
@@ -42,7 +50,7 @@ impl Log {
         self.epochs_cut(disk, changed);
         self.log_start_offset = self.log_start_offset.min(offset);
         self.high_watermark = self.high_watermark.min(offset);
-        self.remove_snapshots_above(disk, offset)?;
+        self.reload_producers(disk, codecs)?;
         self.check_invariants();
         Ok(Truncated { from, to: offset, below_high_watermark })
     }
@@ -56,6 +64,7 @@ impl Log {
     ) -> Result<(), LogError> {
         assert!(offset >= 0, "{}: start at {offset}", self.dir);
         self.remove_snapshots_above(disk, -1)?;
+        self.producers.clear(offset);
         self.drop_segments(now, disk, 0..self.segments.len())?;
         self.segments.push(Segment::open(disk, &self.dir, offset, now.wall_ms)?);
         self.flusher.names_dirty = true;
@@ -88,9 +97,14 @@ impl Log {
 
     /// Deletes whole segments: those below the log start offset, and with `cleanup.policy` `delete` by
     /// `retention.bytes` and `retention.ms`. Never what lies at or above the high watermark. How many went.
-    pub fn delete_old_segments(&mut self, now: Now, disk: &mut dyn Disk) -> Result<usize, LogError> {
+    pub fn delete_old_segments(
+        &mut self,
+        now: Now,
+        disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
+    ) -> Result<usize, LogError> {
         let start = self.log_start_offset;
-        let mut deleted = self.delete_while(now, disk, |log, i| {
+        let mut deleted = self.delete_while(now, disk, codecs, |log, i| {
             log.segments.get(i + 1).is_some_and(|next| next.base <= start)
         })?;
         if !self.config.delete {
@@ -99,7 +113,7 @@ impl Log {
         let retention_bytes = self.config.retention_bytes;
         if let Ok(retention_bytes) = u64::try_from(retention_bytes) {
             let mut above = self.size_bytes().saturating_sub(retention_bytes);
-            deleted += self.delete_while(now, disk, |log, i| {
+            deleted += self.delete_while(now, disk, codecs, |log, i| {
                 let size = u64::from(log.segments[i].size);
                 let delete = above >= size && above > 0;
                 above -= if delete { size } else { 0 };
@@ -108,7 +122,7 @@ impl Log {
         }
         if self.config.retention_ms >= 0 {
             let retention_ms = self.config.retention_ms;
-            deleted += self.delete_while(now, disk, |log, i| {
+            deleted += self.delete_while(now, disk, codecs, |log, i| {
                 now.wall_ms.saturating_sub(log.segments[i].retention_timestamp()) > retention_ms
             })?;
         }
@@ -120,6 +134,7 @@ impl Log {
         &mut self,
         now: Now,
         disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
         mut predicate: impl FnMut(&Log, usize) -> bool,
     ) -> Result<usize, LogError> {
         let mut count = 0;
@@ -135,7 +150,7 @@ impl Log {
             return Ok(0);
         }
         if count == self.segments.len() {
-            self.roll(now, disk, self.next_offset)?;
+            self.roll(now, disk, codecs, self.next_offset)?;
         }
         let start = self.segments[count].base;
         self.increment_log_start_offset(disk, start);
@@ -176,9 +191,13 @@ impl Log {
     }
 
     /// Producer state snapshots speak of what was before an offset that the log no longer reaches.
-    fn remove_snapshots_above(&mut self, disk: &mut dyn Disk, offset: i64) -> Result<(), LogError> {
+    pub(super) fn remove_snapshots_above(
+        &mut self,
+        disk: &mut dyn Disk,
+        offset: i64,
+    ) -> Result<(), LogError> {
         for name in disk.list(&self.dir).map_err(at(&self.dir))? {
-            let of = name.strip_suffix(".snapshot").and_then(|digits| digits.parse::<i64>().ok());
+            let of = snapshot_offset(&name);
             if of.is_some_and(|of| of > offset) {
                 super::remove_if_exists(disk, &self.in_dir(&name))?;
             }

@@ -92,6 +92,18 @@ pub enum AppendError {
         /// `segment.bytes`.
         limit: usize,
     },
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER: a producer's batch does not continue its last one.
+    #[error("{message}")]
+    OutOfOrderSequence {
+        /// In Kafka's words.
+        message: String,
+    },
+    /// INVALID_PRODUCER_EPOCH: a producer of the same id with a later epoch has taken over.
+    #[error("{message}")]
+    InvalidProducerEpoch {
+        /// In Kafka's words.
+        message: String,
+    },
     /// A follower was given what does not continue its log.
     #[error("offsets in the append to {log} begin at {first_offset}, the log end offset is {log_end_offset}")]
     UnexpectedOffset {
@@ -117,6 +129,8 @@ impl AppendError {
             AppendError::UnsupportedCompression { .. } => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
             AppendError::MessageTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             AppendError::RecordListTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
             AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
             AppendError::Disk(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         }

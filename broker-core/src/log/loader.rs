@@ -19,6 +19,7 @@ use wire::{Codecs, Rope};
 use super::batch::BatchMeta;
 use super::epoch_cache::EpochCache;
 use super::flush::Flusher;
+use super::producer::Producers;
 use super::segment::{Segment, at, path};
 use super::tail::{Tail, TailBatch};
 use super::{LoadState, Log, LogConfig, LogError, ReadError, Recovered, checkpoint, remove_if_exists};
@@ -83,6 +84,7 @@ impl Log {
             },
             epochs,
             tail: end.tail,
+            producers: Producers::default(),
             flusher: Flusher::new(now.mono, created, created || !state.clean),
             deletions: VecDeque::new(),
             config,
@@ -90,6 +92,7 @@ impl Log {
         let changed =
             log.epochs.truncate_from_end(end.next_offset) | log.epochs.truncate_from_start(log_start_offset);
         log.epochs_cut(disk, changed || epochs_changed);
+        log.reload_producers(disk, codecs)?;
         log.update_high_watermark(state.high_watermark);
         log.check_invariants();
         Ok((log, recovered))

@@ -10,8 +10,8 @@
 //! asynchronous. Every [`Ticket`](crate::disk::Ticket) that a log has asked for is handed out by
 //! [`Log::take_tickets`]; who routes `Input::Synced` gives each back to [`Log::synced`].
 //!
-//! Deliberately absent: producer state, its snapshots and the transaction index. Such files of Kafka's are kept when a
-//! directory is opened, and go with the segment that they belong to.
+//! Deliberately absent: the transaction index. Such files of Kafka's are kept when a directory is opened, and go with
+//! the segment that they belong to.
 
 mod append;
 mod batch;
@@ -24,6 +24,8 @@ mod error;
 mod flush;
 mod index;
 mod loader;
+mod producer;
+mod producers;
 mod read;
 mod segment;
 mod tail;
@@ -36,13 +38,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
-use wire::Rope;
 use wire::drive::{Instant, Now};
+use wire::{Codecs, Rope};
 
 use crate::disk::{Disk, DiskError};
 use crate::event::BatchMarks;
 use epoch_cache::{EpochCache, EpochEntry};
 use flush::Flusher;
+use producer::Producers;
 use segment::{Segment, at};
 use tail::Tail;
 
@@ -199,6 +202,7 @@ pub struct Log {
     recovery_point: i64,
     epochs: EpochCache,
     tail: Tail,
+    producers: Producers,
     flusher: Flusher,
     /// Files to remove after `file.delete.delay.ms`, in the order of their time.
     deletions: VecDeque<Deletion>,
@@ -365,6 +369,7 @@ impl Log {
         assert!(self.segments.windows(2).all(|w| w[0].base < w[1].base), "{}: segments ascend", self.dir);
         assert!(self.segments[0].base <= self.log_start_offset, "{}: first segment", self.dir);
         assert!(self.active().base <= self.next_offset, "{}: active segment", self.dir);
+        assert_eq!(self.producers.covered, self.next_offset, "{}: producer state", self.dir);
     }
 
     // --- time
@@ -389,7 +394,8 @@ impl Log {
 
     /// Begins the end: the last time index entry, everything synced. Once [`Log::flushing`] says no, the log may be
     /// dropped, and with all others of its directory that may be marked clean.
-    pub fn close(&mut self, now: Now, disk: &mut dyn Disk) -> Result<(), LogError> {
+    pub fn close(&mut self, now: Now, disk: &mut dyn Disk, codecs: &dyn Codecs) -> Result<(), LogError> {
+        self.take_producer_snapshot(disk, codecs);
         let path = segment::path(&self.dir, self.active_segment_base(), "timeindex");
         self.active_mut().become_inactive(disk).map_err(at(&path))?;
         self.flusher.last_flush = now.mono;

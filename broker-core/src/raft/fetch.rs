@@ -337,7 +337,7 @@ impl Raft {
             return false;
         }
         let from = self.log.end_offset();
-        if let Err(error) = self.log.truncate_to(io.now, io.disk, to) {
+        if let Err(error) = self.log.truncate_to(io.now, io.disk, io.codecs, to) {
             self.fail(error.to_string());
             return false;
         }

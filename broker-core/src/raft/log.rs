@@ -169,8 +169,13 @@ impl MetadataLog {
         self.log.synced(ticket, result)
     }
 
-    pub(super) fn close(&mut self, now: Now, disk: &mut dyn Disk) -> Result<(), LogError> {
-        let closed = self.log.close(now, disk);
+    pub(super) fn close(
+        &mut self,
+        now: Now,
+        disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
+    ) -> Result<(), LogError> {
+        let closed = self.log.close(now, disk, codecs);
         self.log.take_tickets();
         closed
     }
@@ -238,13 +243,19 @@ impl MetadataLog {
     }
 
     /// Cuts the tail. Never what is committed: the caller has made sure of it.
-    pub(super) fn truncate_to(&mut self, now: Now, disk: &mut dyn Disk, offset: i64) -> Result<(), LogError> {
+    pub(super) fn truncate_to(
+        &mut self,
+        now: Now,
+        disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
+        offset: i64,
+    ) -> Result<(), LogError> {
         assert!(
             offset >= self.high_watermark(),
             "the metadata log is cut at {offset}, below its high watermark {}",
             self.high_watermark()
         );
-        self.log.truncate_to(now, disk, offset)?;
+        self.log.truncate_to(now, disk, codecs, offset)?;
         self.log.take_tickets();
         Ok(())
     }
@@ -298,6 +309,7 @@ impl MetadataLog {
         &mut self,
         now: Now,
         disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
         max_bytes: i64,
         max_ms: i64,
     ) -> Result<bool, LogError> {
@@ -307,7 +319,7 @@ impl MetadataLog {
             let too_large = max_bytes >= 0 && (self.log.size_bytes() + snapshots) as i64 > max_bytes;
             let age = now.wall_ms - self.snapshots[&first].last_timestamp;
             let too_old = max_ms >= 0 && age > max_ms;
-            if !(too_large || too_old) || !self.delete_before_snapshot(now, disk, next)? {
+            if !(too_large || too_old) || !self.delete_before_snapshot(now, disk, codecs, next)? {
                 break;
             }
             cleaned = true;
@@ -320,6 +332,7 @@ impl MetadataLog {
         &mut self,
         now: Now,
         disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
         id: OffsetAndEpoch,
     ) -> Result<bool, LogError> {
         assert!(self.snapshots.contains_key(&id), "snapshot {id:?} is not there");
@@ -327,7 +340,7 @@ impl MetadataLog {
             return Ok(false);
         }
         self.log.increment_log_start_offset(disk, id.offset);
-        self.log.delete_old_segments(now, disk)?;
+        self.log.delete_old_segments(now, disk, codecs)?;
         self.log.take_tickets();
         self.forget_snapshots_before(disk, id);
         Ok(true)

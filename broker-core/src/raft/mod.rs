@@ -486,7 +486,7 @@ impl Raft {
 
     /// Flushes and closes the log. Once [`Raft::is_closed`] the process may end.
     pub fn close(&mut self, ctx: &mut Ctx<'_>) -> Result<(), LogError> {
-        self.log.close(ctx.now, ctx.disk)
+        self.log.close(ctx.now, ctx.disk, ctx.codecs)
     }
 
     /// Whether nothing of it waits for the disk.

@@ -398,7 +398,8 @@ impl Raft {
         if self.next_clean.is_none_or(|at| io.now.mono < at) {
             return;
         }
-        let cleaned = self.log.clean(io.now, io.disk, self.config.retention_bytes, self.config.retention_ms);
+        let cleaned =
+            self.log.clean(io.now, io.disk, io.codecs, self.config.retention_bytes, self.config.retention_ms);
         match cleaned {
             Ok(true) => self.quorum.voters.truncate_old(self.log.start_offset()),
             Ok(false) => {}

@@ -269,7 +269,7 @@ fn index_entries_are_added_when_kafka_adds_them() {
     assert_eq!(offsets, want);
     // The time index holds the largest timestamp so far, and only when it has grown.
     assert_eq!(times, [(t(0) + 9, 3), (t(0) + 20, 6)]);
-    bench.log.close(at_s(1), &mut bench.disk).unwrap();
+    bench.log.close(at_s(1), &mut bench.disk, &StdCodecs).unwrap();
     assert_eq!(bench.indexes(0).1, [(t(0) + 9, 3), (t(0) + 20, 6), (t(0) + 21, 8)]);
 }
 
@@ -292,7 +292,7 @@ proptest! {
             next += count;
         }
         if reopen {
-            bench.log.close(at_s(0), &mut bench.disk).unwrap();
+            bench.log.close(at_s(0), &mut bench.disk, &StdCodecs).unwrap();
             bench = bench.reopen(true).0;
             prop_assert_eq!(bench.log.log_end_offset(), next);
         }

@@ -3,6 +3,7 @@
 mod append;
 mod cut;
 mod flush;
+mod producers;
 mod recovery;
 
 use alloc::string::String;
