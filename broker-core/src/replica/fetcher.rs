@@ -642,7 +642,7 @@ impl ReplicaManager {
     fn truncate(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx, to: i64) -> Result<(), Trouble> {
         let log = self.table.get_mut(ix).log_mut();
         let high_watermark = log.high_watermark();
-        let cut = match log.truncate_to(ctx.now, ctx.disk, to) {
+        let cut = match log.truncate_to(ctx.now, ctx.disk, ctx.codecs, to) {
             Ok(cut) => cut,
             Err(error) => {
                 self.log_failed(ctx, ix, &error);

@@ -472,7 +472,7 @@ impl ReplicaManager {
                 continue;
             }
             let from = log.log_start_offset();
-            if let Err(error) = log.delete_old_segments(ctx.now, ctx.disk) {
+            if let Err(error) = log.delete_old_segments(ctx.now, ctx.disk, ctx.codecs) {
                 self.log_failed(ctx, ix, &error);
                 continue;
             }
@@ -556,7 +556,7 @@ impl ReplicaManager {
         self.checkpoint_high_watermarks(ctx);
         for ix in self.table.all() {
             let Some(log) = &mut self.table.get_mut(ix).log else { continue };
-            if let Err(error) = log.close(ctx.now, ctx.disk) {
+            if let Err(error) = log.close(ctx.now, ctx.disk, ctx.codecs) {
                 self.log_failed(ctx, ix, &error);
             }
             self.after_log_change(ctx, ix);
