@@ -619,6 +619,8 @@ impl ReplicaManager {
             }
             AppendError::MessageTooLarge { .. }
             | AppendError::RecordListTooLarge { .. }
+            | AppendError::OutOfOrderSequence { .. }
+            | AppendError::InvalidProducerEpoch { .. }
             | AppendError::UnexpectedOffset { .. } => {
                 self.fetch_failed(ctx, ix, ErrorCode::UNKNOWN_SERVER_ERROR);
                 Trouble::Failed

@@ -257,7 +257,10 @@ impl ReplicaManager {
         let log = self.table.get_mut(ix).log_mut();
         match log.append_as_leader(ctx.now, ctx.disk, ctx.codecs, records, epoch, Origin::Client) {
             Ok(info) => {
-                self.appended(ctx, ix, &info, touched);
+                // A retry of what lies in the log already appends nothing; it waits for the commit all the same.
+                if info.bytes > 0 {
+                    self.appended(ctx, ix, &info, touched);
+                }
                 part.base_offset = info.base_offset;
                 part.log_append_time = info.log_append_time;
                 part.log_start_offset = info.log_start_offset;
@@ -320,6 +323,8 @@ impl ReplicaManager {
             AppendError::Corrupt { .. } => ErrorCode::CORRUPT_MESSAGE,
             AppendError::MessageTooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
             AppendError::RecordListTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
+            AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
             AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
             AppendError::Disk(error) => {
                 let dir = self.table.get(ix).dir;

@@ -21,7 +21,7 @@ fn truncation_at_every_offset_leaves_a_prefix() {
     for offset in 0..=41 {
         let mut bench = all.clone();
         bench.log.update_high_watermark(20);
-        let truncated = bench.log.truncate_to(at_s(99), &mut bench.disk, offset).unwrap();
+        let truncated = bench.log.truncate_to(at_s(99), &mut bench.disk, &StdCodecs, offset).unwrap();
         assert_eq!((truncated.from, truncated.to), (40, offset.min(40)), "to {offset}");
         assert_eq!(truncated.below_high_watermark, offset < 20);
         assert_eq!(bench.log.high_watermark(), offset.min(20));
@@ -49,11 +49,11 @@ fn truncation_recomputes_the_largest_timestamp() {
     for seconds in [1, 9, 3, 4] {
         bench.append(0, &batch(1, 10, t(seconds)), 0).unwrap();
     }
-    bench.log.truncate_to(at_s(0), &mut bench.disk, 3).unwrap();
+    bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, 3).unwrap();
     assert_eq!(bench.log.max_timestamp(), t(9));
-    bench.log.truncate_to(at_s(0), &mut bench.disk, 1).unwrap();
+    bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, 1).unwrap();
     assert_eq!(bench.log.max_timestamp(), t(1));
-    bench.log.truncate_to(at_s(0), &mut bench.disk, 0).unwrap();
+    bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, 0).unwrap();
     assert_eq!(bench.log.max_timestamp(), -1);
 }
 
@@ -62,7 +62,7 @@ fn an_epoch_in_which_nothing_was_written_goes_with_any_truncation() {
     let mut bench = filled();
     bench.log.assign_epoch(&mut bench.disk, 7, 40);
     assert_eq!(bench.log.end_offset_for_epoch(4), EpochEnd { epoch: 4, offset: 40 });
-    let truncated = bench.log.truncate_to(at_s(0), &mut bench.disk, 40).unwrap();
+    let truncated = bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, 40).unwrap();
     assert_eq!(truncated.from, truncated.to);
     assert_eq!(bench.log.latest_epoch(), Some(4));
     assert_eq!(
@@ -79,13 +79,13 @@ fn truncation_lowers_the_recovery_point_and_drops_later_snapshots() {
         bench.log.synced(ticket, result);
     }
     assert_eq!(bench.log.recovery_point(), 40);
-    for at in [8, 30] {
-        bench.disk.put(&alloc::format!("{DIR}/{at:020}.snapshot"), "");
-    }
-    bench.log.truncate_to(at_s(0), &mut bench.disk, 10).unwrap();
+    let before: Vec<_> = bench.names().into_iter().filter(|n| n.ends_with(".snapshot")).collect();
+    assert!(before.iter().any(|n| *n > alloc::format!("{:020}", 10)), "{before:?}");
+    bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, 10).unwrap();
     assert_eq!(bench.log.recovery_point(), 10);
     let snapshots: Vec<_> = bench.names().into_iter().filter(|n| n.ends_with(".snapshot")).collect();
-    assert_eq!(snapshots, ["00000000000000000008.snapshot"]);
+    assert!(!snapshots.is_empty() && snapshots.iter().all(|n| before.contains(n)), "{snapshots:?}");
+    assert!(snapshots.iter().all(|n| *n <= alloc::format!("{:020}.snapshot", 10)), "{snapshots:?}");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn starting_anew_elsewhere() {
     assert!(bench.log.epochs().is_empty());
     assert_eq!(bench.append(0, &batch(1, 10, t(0)), 3).unwrap().base_offset, 1_000);
     // Back to below the first segment: everything goes as well.
-    bench.log.truncate_to(at_s(0), &mut bench.disk, 5).unwrap();
+    bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, 5).unwrap();
     assert_eq!((bench.log.log_start_offset(), bench.log.log_end_offset()), (5, 5));
     // The same base again, while the files of the first one wait for their removal.
     bench.log.truncate_fully_and_start_at(at_s(0), &mut bench.disk, 5).unwrap();
@@ -126,7 +126,7 @@ fn the_log_start_moves_up_to_the_high_watermark() {
     let error = bench.log.read(&mut bench.disk, 20, 99, 99, true).unwrap_err();
     assert!(matches!(error, ReadError::OffsetOutOfRange { log_start_offset: 21, .. }));
     // Whole segments below go, however young they are: that of 20 to 23 stays.
-    assert_eq!(bench.log.delete_old_segments(at_s(20), &mut bench.disk).unwrap(), 5);
+    assert_eq!(bench.log.delete_old_segments(at_s(20), &mut bench.disk, &StdCodecs).unwrap(), 5);
     assert_eq!(bench.log.first_segment_base(), 20);
     let (again, _) = bench.reopen(true);
     assert_eq!(again.log.log_start_offset(), 21);
@@ -150,7 +150,7 @@ fn retention() {
         let mut bench = filled();
         bench.log.set_config(config);
         bench.log.update_high_watermark(high_watermark);
-        bench.log.delete_old_segments(at_s(now), &mut bench.disk).unwrap();
+        bench.log.delete_old_segments(at_s(now), &mut bench.disk, &StdCodecs).unwrap();
         assert_eq!(bench.log.first_segment_base(), first, "{why}");
         assert_eq!(bench.log.log_start_offset(), first, "{why}");
         assert_eq!(bench.read_all().len() as i64, (40 - first) / 2, "{why}");

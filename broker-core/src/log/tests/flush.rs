@@ -9,7 +9,7 @@ use crate::testing::{Fault, Op, Unsynced};
 fn manual(config: LogConfig) -> Bench {
     let mut bench = Bench::new(config);
     // The names of its files are durable; what follows is about their content.
-    bench.log.close(at_s(0), &mut bench.disk).unwrap();
+    bench.log.close(at_s(0), &mut bench.disk, &StdCodecs).unwrap();
     bench.give_back();
     bench.log.take_tickets();
     bench.disk.set_manual(true);
@@ -75,7 +75,7 @@ fn a_flush_under_way_says_nothing_of_what_was_cut_since() {
     bench.append(1, &batch(5, 10, t(0)), 0).unwrap();
     bench.append(1, &batch(5, 10, t(0)), 0).unwrap();
     bench.log.flush(at_s(1), &mut bench.disk);
-    bench.log.truncate_to(at_s(1), &mut bench.disk, 5).unwrap();
+    bench.log.truncate_to(at_s(1), &mut bench.disk, &StdCodecs, 5).unwrap();
     bench.append(1, &batch(5, 10, t(0)), 1).unwrap();
     bench.disk.complete_all().into_iter().for_each(|(ticket, result)| {
         bench.log.synced(ticket, result);
@@ -140,7 +140,7 @@ fn a_closed_log_survives_the_power() {
         bench.append(1, &batch(2, 60, t(i)), i as i32 / 7).unwrap();
     }
     let stored = bench.read_all();
-    bench.log.close(at_s(1), &mut bench.disk).unwrap();
+    bench.log.close(at_s(1), &mut bench.disk, &StdCodecs).unwrap();
     for (ticket, result) in bench.disk.complete_all() {
         bench.log.synced(ticket, result);
     }
@@ -158,7 +158,7 @@ fn a_closed_log_survives_the_power() {
 fn an_empty_log_that_was_closed_is_there_after_the_power_loss() {
     let mut bench = Bench::new(LogConfig::default());
     bench.disk.set_manual(true);
-    bench.log.close(at_s(0), &mut bench.disk).unwrap();
+    bench.log.close(at_s(0), &mut bench.disk, &StdCodecs).unwrap();
     for (ticket, result) in bench.disk.complete_all() {
         bench.log.synced(ticket, result);
     }

@@ -128,7 +128,7 @@ fn indexes_are_rebuilt_as_they_were() {
     for i in 0..60 {
         bench.append(0, &batch(2, 60, t((i * 7) % 40)), 0).unwrap();
     }
-    bench.log.close(at_s(0), &mut bench.disk).unwrap();
+    bench.log.close(at_s(0), &mut bench.disk, &StdCodecs).unwrap();
     let bases: Vec<i64> = bench.log.segments.iter().map(|s| s.base).collect();
     let before: Vec<_> = bases.iter().map(|&base| bench.indexes(base)).collect();
     assert!(before.iter().all(|(offsets, times)| offsets.len() > 3 && !times.is_empty()));
@@ -197,7 +197,7 @@ fn leftovers_of_deletions_and_cleanings() {
     for i in 0..8 {
         bench.append(0, &batch(2, 60, t(i)), 0).unwrap();
     }
-    bench.log.close(at_s(0), &mut bench.disk).unwrap();
+    bench.log.close(at_s(0), &mut bench.disk, &StdCodecs).unwrap();
     let stored = bench.read_all();
     bench.disk.crash();
     // Segments begin at 0, 4, 8 and 12. A cleaning had joined the first two into one that lacks the second batch.
@@ -229,8 +229,7 @@ fn leftovers_of_deletions_and_cleanings() {
         (
             "what belongs to others",
             vec![
-                ("00000000000000000016.snapshot", &b"s"[..]),
-                ("00000000000000000004.txnindex", b"t"),
+                ("00000000000000000004.txnindex", &b"t"[..]),
                 ("00000000000000000004-0000000001.checkpoint", b"c"),
                 ("00000000000000000004-0000000000.checkpoint.deleted", b"d"),
                 ("quorum-state", b"{}"),
@@ -374,7 +373,7 @@ fn appending_what_kafka_appended_gives_kafkas_files() {
         let fetched = all.slice(from, (all.len() - from).min(3_000));
         from += log.append_as_follower(at_s(1), &mut disk, &StdCodecs, &fetched, 99).unwrap().bytes;
     }
-    log.close(at_s(1), &mut disk).unwrap();
+    log.close(at_s(1), &mut disk, &StdCodecs).unwrap();
     for (name, ours) in [
         ("purchases-1/00000000000000000000.log", "00000000000000000000.log"),
         ("purchases-1/00000000000000000000.index", "00000000000000000000.index"),
@@ -465,7 +464,7 @@ proptest! {
                     let to: i64 = stored[..keep]
                         .last()
                         .map_or(0, |b| wire::batch::BatchHeader::parse(b).unwrap().next_offset());
-                    bench.log.truncate_to(at_s(0), &mut bench.disk, to).unwrap();
+                    bench.log.truncate_to(at_s(0), &mut bench.disk, &StdCodecs, to).unwrap();
                     epoch += 1;
                 }
                 Step::Crash => {
