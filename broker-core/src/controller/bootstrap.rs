@@ -1,45 +1,30 @@
-//! The records with which the metadata log of a new cluster begins.
+//! What a controller writes first when it becomes active.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use wire::records::{
-    AbortTransactionRecord, BeginTransactionRecord, ConfigRecord, EndTransactionRecord, FeatureLevelRecord,
-    MetadataRecord,
-};
+use wire::records::{AbortTransactionRecord, MetadataRecord};
 
-use crate::metadata::{MetadataImage, ResourceType, feature};
+use crate::metadata::MetadataImage;
+use crate::raft::format;
 
-/// What `bootstrap.checkpoint` holds: the finalized features, and the cluster-wide `min.insync.replicas`, which a
-/// cluster with eligible leader replicas must have (KIP-966).
-pub fn records(min_insync_replicas: i32) -> Vec<MetadataRecord> {
-    let level = |&(name, feature_level): &(&str, i16)| {
-        FeatureLevelRecord { name: name.to_string(), feature_level }.into()
-    };
-    let mut records: Vec<MetadataRecord> = feature::BOOTSTRAP.iter().map(level).collect();
-    let min_isr = ConfigRecord {
-        resource_type: ResourceType::Broker.id(),
-        resource_name: "".to_string(),
-        name: "min.insync.replicas".to_string(),
-        value: Some(min_insync_replicas.to_string()),
-    };
-    records.push(min_isr.into());
-    records
-}
-
-/// What a controller writes first when it becomes active: the bootstrap records if the log is empty, in a transaction;
-/// and the end of a transaction in which another controller died.
-pub fn activation_records(image: &MetadataImage, min_insync_replicas: i32) -> Vec<MetadataRecord> {
+/// The end of a transaction in which another controller died, and the bootstrap records if the log says nothing yet.
+/// `bootstrap` are those of `bootstrap.checkpoint`; a node that has none begins a cluster of this release.
+pub fn activation_records(
+    image: &MetadataImage,
+    bootstrap: &[MetadataRecord],
+    min_insync_replicas: &str,
+) -> Vec<MetadataRecord> {
     let mut out = Vec::new();
     if image.in_transaction() {
         out.push(AbortTransactionRecord { reason: Some("Controller failover".to_string()) }.into());
     }
-    // A cluster without features is one whose bootstrap transaction never ended.
-    if image.is_empty()
-        || (image.in_transaction() && image.controllers.is_empty() && image.brokers.is_empty())
-    {
-        out.push(BeginTransactionRecord { name: Some("Bootstrap records".to_string()) }.into());
-        out.extend(records(min_insync_replicas));
-        out.push(EndTransactionRecord::default().into());
+    // The only transaction that finds neither broker nor controller is the bootstrap itself.
+    let interrupted = image.in_transaction() && image.controllers.is_empty() && image.brokers.is_empty();
+    if image.is_empty() || interrupted {
+        out.extend(match bootstrap {
+            [] => format::activation_records(&format::default_bootstrap_records(), min_insync_replicas),
+            records => format::activation_records(records, min_insync_replicas),
+        });
     }
     out
 }
@@ -51,8 +36,8 @@ mod tests {
 
     #[test]
     fn a_new_log_begins_as_kafkas_does() {
-        let kinds: Vec<&str> =
-            activation_records(&MetadataImage::default(), 1).iter().map(|r| r.name()).collect();
+        let records = activation_records(&MetadataImage::default(), &[], "1");
+        let kinds: Vec<&str> = records.iter().map(|r| r.name()).collect();
         assert_eq!(kinds.first(), Some(&"BeginTransactionRecord"));
         assert_eq!(kinds.last(), Some(&"EndTransactionRecord"));
         assert_eq!(kinds.len(), 9);
@@ -61,17 +46,17 @@ mod tests {
     #[test]
     fn an_interrupted_bootstrap_is_aborted_and_begun_again() {
         let (mut image, mut delta) = (MetadataImage::default(), ImageDelta::default());
-        let whole = activation_records(&image, 2);
+        let whole = activation_records(&image, &[], "2");
         for (offset, record) in whole.iter().take(4).enumerate() {
             image.apply(record, 1 + offset as i64, &mut delta).unwrap();
         }
-        let again = activation_records(&image, 2);
+        let again = activation_records(&image, &[], "2");
         assert_eq!(again[0].name(), "AbortTransactionRecord");
         assert_eq!(again[1..], whole);
         for (offset, record) in again.iter().enumerate() {
             image.apply(record, 5 + offset as i64, &mut delta).unwrap();
         }
         assert!(image.features.elr_enabled() && !image.in_transaction());
-        assert_eq!(activation_records(&image, 2), []);
+        assert_eq!(activation_records(&image, &[], "2"), []);
     }
 }

@@ -3,20 +3,7 @@
 use wire::records::MetadataRecord;
 
 use crate::ctx::Ctx;
-
-/// Where appended records stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppendedAt {
-    /// The offset of the first.
-    pub base_offset: i64,
-    /// The offset of the last.
-    pub last_offset: i64,
-}
-
-/// This node does not lead the quorum any more. It will hear of that; until then nothing can be appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this node does not lead the quorum")]
-pub struct NotLeader;
+use crate::raft::{AppendError, AppendedAt, Raft};
 
 /// The metadata log of the quorum's leader.
 pub trait MetadataLog {
@@ -24,5 +11,15 @@ pub trait MetadataLog {
     fn next_offset(&self) -> i64;
 
     /// Appends records, which stay together: either all of them become part of the log, or none.
-    fn append(&mut self, ctx: &mut Ctx<'_>, records: &[MetadataRecord]) -> Result<AppendedAt, NotLeader>;
+    fn append(&mut self, ctx: &mut Ctx<'_>, records: &[MetadataRecord]) -> Result<AppendedAt, AppendError>;
+}
+
+impl MetadataLog for Raft {
+    fn next_offset(&self) -> i64 {
+        Raft::next_offset(self)
+    }
+
+    fn append(&mut self, ctx: &mut Ctx<'_>, records: &[MetadataRecord]) -> Result<AppendedAt, AppendError> {
+        Raft::append(self, ctx, records)
+    }
 }

@@ -49,7 +49,7 @@ use wire::{ApiKey, ErrorCode};
 pub use self::answer::Answer;
 pub use self::cluster_control::PRODUCER_ID_BLOCK_SIZE;
 pub use self::error::ApiError;
-pub use self::metadata_log::{AppendedAt, MetadataLog, NotLeader};
+pub use self::metadata_log::MetadataLog;
 use self::state::{Env, State};
 pub use self::topics::validate_topic_name;
 use crate::config::{Dynamic, NodeConfig};
@@ -57,6 +57,7 @@ use crate::ctx::Ctx;
 use crate::event::{ChangeReason, Event, FenceReason};
 use crate::metadata::MetadataImage;
 use crate::net::{Peer, RequestToken};
+use crate::raft::{AppendError, AppendedAt};
 
 /// How many records go into one batch of the metadata log.
 const MAX_RECORDS_PER_BATCH: usize = 10_000;
@@ -145,13 +146,14 @@ struct Active {
 pub struct Controller {
     node_id: i32,
     cluster_id: Arc<str>,
+    bootstrap: Arc<[MetadataRecord]>,
     active: Option<Box<Active>>,
 }
 
 impl Controller {
-    /// An inactive controller.
-    pub fn new(config: &NodeConfig, cluster_id: Arc<str>) -> Controller {
-        Controller { node_id: config.node_id, cluster_id, active: None }
+    /// An inactive controller. `bootstrap` are the records of the node's `bootstrap.checkpoint`.
+    pub fn new(config: &NodeConfig, cluster_id: Arc<str>, bootstrap: Vec<MetadataRecord>) -> Controller {
+        Controller { node_id: config.node_id, cluster_id, bootstrap: bootstrap.into(), active: None }
     }
 
     /// Whether this is the active controller.
@@ -215,9 +217,8 @@ impl Controller {
             tasks: Tasks::starting(now, config),
         }));
         ctx.event(|| Event::ControllerActivated { epoch });
-        let min_isr =
-            config.node_value(Dynamic::default(), "min.insync.replicas").and_then(|v| v.trim().parse().ok());
-        let records = bootstrap::activation_records(image, min_isr.unwrap_or(1));
+        let min_isr = config.node_value(Dynamic::default(), "min.insync.replicas").unwrap_or("1");
+        let records = bootstrap::activation_records(image, &self.bootstrap, min_isr);
         self.perform(ctx, log, None, Outcome::of(records, Answer::None));
     }
 
@@ -337,12 +338,9 @@ impl Controller {
         let active = self.active.as_mut().expect("only an active controller performs operations");
         for batch in outcome.records.chunks(MAX_RECORDS_PER_BATCH) {
             let expected = log.next_offset();
-            let Ok(AppendedAt { base_offset, last_offset }) = log.append(ctx, batch) else {
-                if let Some(token) = token {
-                    refuse(ctx, token, outcome.answer, &not_controller(None));
-                }
-                self.resign(ctx);
-                return;
+            let AppendedAt { base_offset, last_offset } = match log.append(ctx, batch) {
+                Ok(at) => at,
+                Err(error) => return self.append_failed(ctx, token, outcome.answer, error),
             };
             assert_eq!(base_offset, expected, "records are appended where the log said they would be");
             assert_eq!(last_offset, base_offset + batch.len() as i64 - 1, "each record has an offset");
@@ -357,6 +355,31 @@ impl Controller {
             outcome.answer.send(ctx.net, ctx.out, token);
         } else {
             active.waiting.push_back(Waiting { offset: active.last_appended, token, answer: outcome.answer });
+        }
+    }
+
+    fn append_failed(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        token: Option<RequestToken>,
+        answer: Answer,
+        error: AppendError,
+    ) {
+        match (error, token) {
+            // One user asked for more than a batch can hold: nothing of it was written.
+            (AppendError::TooLarge { .. }, Some(token)) => {
+                let error = ApiError::bare(ErrorCode::UNKNOWN_SERVER_ERROR);
+                answer.failed(&error).send(ctx.net, ctx.out, token);
+            }
+            (AppendError::TooLarge { size, limit }, None) => {
+                panic!("the controller's own records of {size} bytes exceed a batch of {limit}")
+            }
+            (AppendError::NotLeader, token) => {
+                if let Some(token) = token {
+                    refuse(ctx, token, answer, &not_controller(None));
+                }
+                self.resign(ctx);
+            }
         }
     }
 
@@ -418,27 +441,42 @@ fn process(
 
 /// The answer to a request with nothing in it but what it names, to be told that it failed.
 fn blank(token: RequestToken, reader: &mut Reader<'_>) -> Result<Answer, DecodeError> {
+    use answer::owned;
     let version = token.version;
-    macro_rules! named {
-        ($request:ident, $items:ident, $item:pat => $answer:expr) => {{
+    macro_rules! decoded {
+        ($request:ident) => {{
             let request = $request::decode(reader, version)?;
             reader.finish()?;
-            request.$items.iter().map(|$item| $answer).collect()
+            request
         }};
     }
-    use answer::owned;
+    macro_rules! empty {
+        ($request:ident, $answer:ident) => {{
+            drop(decoded!($request));
+            Answer::$answer(Default::default())
+        }};
+    }
+    macro_rules! named {
+        ($request:ident, $items:ident, $item:pat => $answer:expr) => {
+            decoded!($request).$items.iter().map(|$item| $answer).collect()
+        };
+    }
     Ok(match token.key {
-        ApiKey::BrokerRegistration => Answer::BrokerRegistration(Default::default()),
-        ApiKey::BrokerHeartbeat => Answer::BrokerHeartbeat(Default::default()),
-        ApiKey::ControllerRegistration => Answer::ControllerRegistration(Default::default()),
-        ApiKey::UnregisterBroker => Answer::UnregisterBroker(Default::default()),
-        ApiKey::AllocateProducerIds => Answer::AllocateProducerIds(Default::default()),
-        ApiKey::AlterPartition => Answer::AlterPartition(Default::default()),
-        ApiKey::AssignReplicasToDirs => Answer::AssignReplicasToDirs(Default::default()),
-        ApiKey::ElectLeaders => Answer::ElectLeaders(Default::default()),
-        ApiKey::AlterPartitionReassignments => Answer::AlterPartitionReassignments(Default::default()),
-        ApiKey::ListPartitionReassignments => Answer::ListPartitionReassignments(Default::default()),
-        ApiKey::UpdateFeatures => Answer::UpdateFeatures(Default::default()),
+        ApiKey::BrokerRegistration => empty!(BrokerRegistrationRequest, BrokerRegistration),
+        ApiKey::BrokerHeartbeat => empty!(BrokerHeartbeatRequest, BrokerHeartbeat),
+        ApiKey::ControllerRegistration => empty!(ControllerRegistrationRequest, ControllerRegistration),
+        ApiKey::UnregisterBroker => empty!(UnregisterBrokerRequest, UnregisterBroker),
+        ApiKey::AllocateProducerIds => empty!(AllocateProducerIdsRequest, AllocateProducerIds),
+        ApiKey::AlterPartition => empty!(AlterPartitionRequest, AlterPartition),
+        ApiKey::AssignReplicasToDirs => empty!(AssignReplicasToDirsRequest, AssignReplicasToDirs),
+        ApiKey::ElectLeaders => empty!(ElectLeadersRequest, ElectLeaders),
+        ApiKey::AlterPartitionReassignments => {
+            empty!(AlterPartitionReassignmentsRequest, AlterPartitionReassignments)
+        }
+        ApiKey::ListPartitionReassignments => {
+            empty!(ListPartitionReassignmentsRequest, ListPartitionReassignments)
+        }
+        ApiKey::UpdateFeatures => empty!(UpdateFeaturesRequest, UpdateFeatures),
         ApiKey::CreateTopics => {
             let topics = named!(CreateTopicsRequest, topics, t => create_topics_response::CreatableTopicResult {
                 name: owned(&t.name),
@@ -447,8 +485,7 @@ fn blank(token: RequestToken, reader: &mut Reader<'_>) -> Result<Answer, DecodeE
             Answer::CreateTopics(CreateTopicsResponse { topics, ..Default::default() })
         }
         ApiKey::DeleteTopics => {
-            let request = DeleteTopicsRequest::decode(reader, version)?;
-            reader.finish()?;
+            let request = decoded!(DeleteTopicsRequest);
             let names = request.topic_names.iter().map(|name| (Some(owned(name)), wire::Uuid::ZERO));
             let either = request.topics.iter().map(|t| (t.name.as_deref().map(owned), t.topic_id));
             let result = |(name, topic_id)| delete_topics_response::DeletableTopicResult {

@@ -1,1 +1,8 @@
+//! Stories of a whole controller, told through its requests; the log commits when the story says so.
 
+mod alter_partition;
+mod brokers;
+mod configs;
+mod harness;
+mod leadership;
+mod topics;

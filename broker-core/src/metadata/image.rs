@@ -268,9 +268,10 @@ impl MetadataImage {
         out
     }
 
-    /// Whether no record was ever applied that says anything.
+    /// Whether no record was ever applied that says anything: the log of a new cluster.
     pub fn is_empty(&self) -> bool {
-        self.offset < 0
+        let offset = self.offset;
+        *self == MetadataImage { offset, ..MetadataImage::default() }
     }
 
     /// Whether a transaction of metadata has begun and not ended.
