@@ -16,7 +16,7 @@ pub trait MetadataLog {
 
 impl MetadataLog for Raft {
     fn next_offset(&self) -> i64 {
-        Raft::next_offset(self)
+        self.next_append_offset()
     }
 
     fn append(&mut self, ctx: &mut Ctx<'_>, records: &[MetadataRecord]) -> Result<AppendedAt, AppendError> {

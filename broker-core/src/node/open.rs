@@ -79,6 +79,9 @@ pub enum OpenError {
     /// No log directory could be read.
     #[error("{0}")]
     Log(#[from] LogError),
+    /// The records with which a new cluster begins could not be read.
+    #[error("{0}")]
+    Bootstrap(String),
     /// The metadata log could not be opened.
     #[error("{0}")]
     Raft(#[from] raft::OpenError),
@@ -131,10 +134,12 @@ impl Node {
         let directory_id = metadata_dir.directory_id().unwrap_or(Uuid::ZERO);
         let raft_config = RaftConfig::new(&config, &cluster_id, directory_id);
         let raft = Raft::open(raft_config, now, disk, &*codecs, &mut rng)?;
+        let bootstrap = raft::format::read_bootstrap(disk, &*codecs, &config.metadata.dir);
+        let bootstrap = bootstrap.map_err(OpenError::Bootstrap)?;
         let incarnation_id = random_uuid(&mut rng);
         let clean = dirs.iter().all(|d| d.clean);
         let controller = config.roles.controller.then(|| ControllerRole {
-            controller: Controller::new(&config, cluster_id.clone()),
+            controller: Controller::new(&config, cluster_id.clone(), bootstrap),
             registrar: ControllerRegistrar::new(incarnation_id),
         });
         // What the replicas tell of their recovery is news of the first call.

@@ -4,27 +4,11 @@ use wire::drive::Endpoint;
 use wire::records::MetadataRecord;
 
 use super::Core;
-use crate::controller::{AppendedAt, MetadataLog, NotLeader};
 use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::Peer;
-use crate::raft::{AppendError, Raft, Signal, SnapshotError};
-
-/// The active controller writes to the log of the quorum's leader.
-impl MetadataLog for Raft {
-    fn next_offset(&self) -> i64 {
-        self.next_append_offset()
-    }
-
-    fn append(&mut self, ctx: &mut Ctx<'_>, records: &[MetadataRecord]) -> Result<AppendedAt, NotLeader> {
-        match Raft::append(self, ctx, records) {
-            Ok(at) => Ok(AppendedAt { base_offset: at.base_offset, last_offset: at.last_offset }),
-            Err(AppendError::NotLeader) => Err(NotLeader),
-            Err(e @ AppendError::TooLarge { .. }) => panic!("the controller appends in bounded batches: {e}"),
-        }
-    }
-}
+use crate::raft::{Signal, SnapshotError};
 
 impl Core {
     /// Takes what the quorum signalled. Whether there was anything.

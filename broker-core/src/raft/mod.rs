@@ -452,14 +452,6 @@ impl Raft {
         at
     }
 
-    /// The offset that the next appended record will have.
-    pub fn next_offset(&self) -> i64 {
-        match &self.quorum.role {
-            Role::Leader(leader) => leader.accumulator.next_offset(),
-            _ => self.log_end_offset(),
-        }
-    }
-
     /// What happened since the last call, in order.
     pub fn take_signals(&mut self) -> Vec<Signal> {
         core::mem::take(&mut self.signals)
