@@ -464,3 +464,6 @@ impl Core {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

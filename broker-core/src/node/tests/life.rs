@@ -1,0 +1,393 @@
+//! What a class sees of a cluster: it starts, serves, loses a node, gets it back, and stops.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use wire::batch::{BatchBuilder, BatchOptions};
+use wire::error::ErrorCode;
+use wire::messages::create_topics_request::CreatableTopic;
+use wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use wire::messages::*;
+use wire::{Rope, Uuid};
+
+use super::lab::{Client, Lab};
+use crate::event::{Event, FenceReason};
+use crate::io::Listener;
+use crate::node::NodeState;
+
+/// Starts everything and waits until it serves.
+fn started(mut lab: Lab) -> Lab {
+    lab.start_all();
+    lab.run_until(20_000, "every node serves", Lab::all_running);
+    lab
+}
+
+fn client(lab: &mut Lab, broker: i32) -> Client {
+    lab.dial(&format!("broker-{broker}"), Listener::Broker)
+}
+
+fn create_topic(lab: &mut Lab, client: &mut Client, name: &str, partitions: i32, replicas: i16) {
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions,
+        replication_factor: replicas,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    let error = lab.ask(client, 7, &request, |r| (r.topics[0].error_code, format!("{:?}", r.topics[0].error_message)));
+    assert_eq!(error.0, 0, "{}", error.1);
+}
+
+/// Leader, leader epoch, ISR of a partition as a broker tells it; absent while the broker does not know the topic.
+fn partition(lab: &mut Lab, client: &mut Client, topic: &'static str, index: usize) -> Option<(i32, i32, Vec<i32>)> {
+    let name = metadata_request::MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(topic.into()) };
+    let request = MetadataRequest { topics: Some(vec![name]), ..MetadataRequest::default() };
+    lab.ask(client, 13, &request, |r| {
+        let p = r.topics[0].partitions.get(index)?;
+        Some((p.leader_id, p.leader_epoch, p.isr_nodes.clone()))
+    })
+}
+
+/// Waits until a broker tells that a partition is as wanted.
+fn wait_for(
+    lab: &mut Lab,
+    client: &mut Client,
+    limit: u64,
+    topic: &'static str,
+    index: usize,
+    wanted: impl Fn(&(i32, i32, Vec<i32>)) -> bool,
+) -> (i32, i32, Vec<i32>) {
+    let until = lab.ms() + limit;
+    loop {
+        let told = partition(lab, client, topic, index);
+        match told {
+            Some(p) if wanted(&p) => return p,
+            told => assert!(lab.ms() < until, "{topic}-{index} is still {told:?} after {limit} ms: {:#?}", tail(lab)),
+        }
+        lab.run(20);
+    }
+}
+
+fn tail(lab: &Lab) -> Vec<String> {
+    lab.events.iter().rev().take(25).rev().map(|(ms, node, e)| format!("{ms} {node} {e:?}")).collect()
+}
+
+fn batch(values: &[&str]) -> Rope {
+    let mut builder = BatchBuilder::with_capacity(512);
+    for value in values {
+        builder.append(1_795_209_600_000, Some(b"k"), Some(value.as_bytes()), &[]);
+    }
+    Rope::from(builder.finish(&codecs::StdCodecs, &BatchOptions::default()).unwrap())
+}
+
+/// Produces to a partition; the error and the base offset.
+fn produce(lab: &mut Lab, client: &mut Client, topic: Uuid, index: i32, acks: i16, values: &[&str]) -> (i16, i64) {
+    let data = PartitionProduceData { index, records: Some(batch(values)) };
+    let request = ProduceRequest {
+        transactional_id: None,
+        acks,
+        timeout_ms: 30_000,
+        topic_data: vec![TopicProduceData { name: "".into(), topic_id: topic, partition_data: vec![data] }],
+    };
+    lab.ask(client, 13, &request, |r| {
+        let p = &r.responses[0].partition_responses[0];
+        (p.error_code, p.base_offset)
+    })
+}
+
+/// Fetches from a partition: error, high watermark, and the number of bytes.
+fn fetch(lab: &mut Lab, client: &mut Client, topic: Uuid, index: i32, offset: i64) -> (i16, i64, usize) {
+    let wanted = FetchPartition {
+        partition: index,
+        fetch_offset: offset,
+        current_leader_epoch: -1,
+        partition_max_bytes: 1 << 20,
+        ..FetchPartition::default()
+    };
+    let request = FetchRequest {
+        replica_id: -1,
+        max_wait_ms: 100,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        topics: vec![FetchTopic { topic: "".into(), topic_id: topic, partitions: vec![wanted] }],
+        ..FetchRequest::default()
+    };
+    lab.ask(client, 17, &request, |r| {
+        let p = &r.responses[0].partitions[0];
+        (p.error_code, p.high_watermark, p.records.as_ref().map_or(0, Rope::len))
+    })
+}
+
+fn topic_id(lab: &Lab, name: &str) -> Uuid {
+    lab.node("broker-1").image().topics.id_of(name).unwrap()
+}
+
+#[test]
+fn a_cluster_starts_serves_and_describes_itself() {
+    let mut lab = started(Lab::new(3, 1, &[]));
+    assert!(lab.ms() < 5_000, "it took {} ms", lab.ms());
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "purchases", 3, 3);
+    let (leader, epoch, isr) = wait_for(&mut lab, &mut c, 1_000, "purchases", 0, |p| p.2.len() == 3);
+    assert_eq!((epoch, isr[0]), (0, leader));
+    let id = topic_id(&lab, "purchases");
+    let mut leading = client(&mut lab, leader);
+    assert_eq!(produce(&mut lab, &mut leading, id, 0, -1, &["a", "b"]), (0, 0));
+    assert_eq!(produce(&mut lab, &mut leading, id, 0, 1, &["c"]), (0, 2));
+    lab.run(1_200);
+    let (error, high_watermark, bytes) = fetch(&mut lab, &mut leading, id, 0, 0);
+    assert_eq!((error, high_watermark), (0, 3));
+    assert!(bytes > 100);
+    let other = 1 + leader % 3;
+    let mut following = client(&mut lab, other);
+    let (error, _) = produce(&mut lab, &mut following, id, 0, -1, &["d"]);
+    assert_eq!(error, ErrorCode::NOT_LEADER_OR_FOLLOWER.0);
+
+    let request = DescribeClusterRequest { endpoint_type: 1, ..DescribeClusterRequest::default() };
+    let brokers = lab.ask(&mut c, 2, &request, |r| r.brokers.iter().map(|b| b.broker_id).collect::<Vec<_>>());
+    assert_eq!(brokers, [1, 2, 3]);
+    // Passed on to the controller.
+    let partition = describe_quorum_request::PartitionData { partition_index: 0 };
+    let topic = describe_quorum_request::TopicData {
+        topic_name: "__cluster_metadata".into(),
+        partitions: vec![partition],
+    };
+    let request = DescribeQuorumRequest { topics: vec![topic] };
+    let quorum = lab.ask(&mut c, 2, &request, |r| {
+        let p = &r.topics[0].partitions[0];
+        (r.error_code, p.leader_id, p.current_voters.len(), p.observers.len())
+    });
+    assert_eq!(quorum, (0, 101, 1, 3));
+    lab.check_invariants();
+}
+
+#[test]
+fn a_topic_that_is_there_is_refused_in_the_controllers_words() {
+    let mut lab = started(Lab::new(1, 1, &[]));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "orders", 1, 1);
+    let topic = CreatableTopic { name: "orders".into(), num_partitions: 1, replication_factor: 1, ..Default::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    let told = lab.ask(&mut c, 7, &request, |r| {
+        (r.topics[0].error_code, r.topics[0].error_message.as_deref().map(String::from))
+    });
+    assert_eq!(told, (ErrorCode::TOPIC_ALREADY_EXISTS.0, Some("Topic 'orders' already exists.".into())));
+}
+
+#[test]
+fn a_killed_broker_is_fenced_after_its_session_and_returns() {
+    let mut lab = started(Lab::new(3, 1, &[]));
+    let mut c = client(&mut lab, 2);
+    create_topic(&mut lab, &mut c, "purchases", 3, 3);
+    let led_by_1 = (0..3)
+        .find(|i| wait_for(&mut lab, &mut c, 1_000, "purchases", *i, |p| p.2.len() == 3).0 == 1)
+        .expect("broker 1 leads one of three");
+    let id = topic_id(&lab, "purchases");
+    let mut one = client(&mut lab, 1);
+    for i in 0..5 {
+        assert_eq!(produce(&mut lab, &mut one, id, led_by_1 as i32, -1, &["x"]), (0, i));
+    }
+    lab.run(3_000);
+    let killed = lab.ms();
+    lab.kill("broker-1");
+    let (leader, epoch, isr) = wait_for(&mut lab, &mut c, 12_000, "purchases", led_by_1, |p| p.0 != 1);
+    let took = lab.ms() - killed;
+    assert!((7_000..=10_500).contains(&took), "it took {took} ms");
+    assert_eq!((epoch, isr.contains(&1), isr.len()), (1, false, 2));
+    let fenced = |e: &Event| matches!(e, Event::BrokerFenced { broker: 1, reason: FenceReason::SessionExpired });
+    assert_eq!(lab.first(killed, fenced).unwrap().1, "controller-101");
+    let mut leading = client(&mut lab, leader);
+    assert_eq!(produce(&mut lab, &mut leading, id, led_by_1 as i32, -1, &["y"]), (0, 5));
+
+    lab.start("broker-1");
+    let back = wait_for(&mut lab, &mut c, 20_000, "purchases", led_by_1, |p| p.2.len() == 3);
+    assert_eq!((back.0, back.1), (leader, 1), "leadership does not move back by itself");
+    assert!(lab.all_running());
+    lab.run(3_000);
+    let logs: Vec<i64> = (1..=3)
+        .map(|b| {
+            let node = lab.node(&format!("broker-{b}"));
+            let mut replicas = node.replicas().unwrap().partitions();
+            let view = replicas.find(|v| v.partition == led_by_1 as i32).unwrap();
+            assert_eq!(view.high_watermark, 6, "broker {b}");
+            view.log.unwrap().log_end_offset()
+        })
+        .collect();
+    assert_eq!(logs, [6, 6, 6]);
+    lab.check_invariants();
+}
+
+#[test]
+fn a_broker_that_is_stopped_hands_over_first() {
+    let mut lab = started(Lab::new(3, 1, &[]));
+    let mut c = client(&mut lab, 2);
+    create_topic(&mut lab, &mut c, "purchases", 3, 3);
+    lab.run(1_000);
+    let led_by_1 = (0..3)
+        .find(|i| wait_for(&mut lab, &mut c, 1_000, "purchases", *i, |p| p.2.len() == 3).0 == 1)
+        .expect("broker 1 leads one of three");
+    let asked = lab.ms();
+    lab.stop("broker-1");
+    wait_for(&mut lab, &mut c, 1_000, "purchases", led_by_1, |p| p.0 != 1);
+    lab.run_until(5_000, "broker-1 stops", |lab| lab.stopped.iter().any(|n| n == "broker-1"));
+    assert!(lab.ms() - asked < 5_000);
+    let granted = |e: &Event| matches!(e, Event::ControlledShutdownCompleted { granted: true });
+    assert!(lab.first(asked, granted).is_some());
+    assert!(lab.disk("broker-1").files().iter().any(|f| f.ends_with(".kafka_cleanshutdown")));
+    assert_eq!(lab.halts, []);
+
+    lab.start("broker-1");
+    lab.run_until(20_000, "broker-1 serves again", Lab::all_running);
+    wait_for(&mut lab, &mut c, 10_000, "purchases", led_by_1, |p| p.2.len() == 3);
+    let clean = |e: &Event| matches!(e, Event::BrokerRegistered { broker: 1, clean: true, .. });
+    assert!(lab.first(asked, clean).is_some(), "{:#?}", tail(&lab));
+    lab.check_invariants();
+}
+
+#[test]
+fn a_lone_broker_leaves_a_partition_without_a_leader_and_takes_it_back() {
+    let mut lab = started(Lab::new(1, 1, &[]));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "orders", 1, 1);
+    wait_for(&mut lab, &mut c, 1_000, "orders", 0, |p| p.0 == 1);
+    lab.stop("broker-1");
+    lab.run_until(10_000, "it stops", |lab| !lab.stopped.is_empty());
+    lab.run(1_000);
+    let image = lab.node("controller-101").image();
+    let topic = image.topics.topic_named("orders").unwrap();
+    assert_eq!((topic.partitions[&0].leader, topic.partitions[&0].elr.as_slice()), (-1, &[1][..]));
+    lab.start("broker-1");
+    lab.run_until(20_000, "it serves again", Lab::all_running);
+    let mut c = client(&mut lab, 1);
+    wait_for(&mut lab, &mut c, 1_000, "orders", 0, |p| p.0 == 1 && p.2 == [1]);
+}
+
+#[test]
+fn another_controller_takes_over_and_nobody_is_fenced() {
+    let mut lab = started(Lab::new(3, 3, &[]));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "a", 1, 3);
+    let first = lab.active_controller().unwrap();
+    let killed = lab.ms();
+    lab.kill(&first);
+    lab.run_until(10_000, "another controller is active", |lab| lab.active_controller().is_some());
+    create_topic(&mut lab, &mut c, "b", 2, 3);
+    lab.run(15_000);
+    assert_eq!(lab.first(killed, |e| matches!(e, Event::BrokerFenced { .. })), None);
+    lab.start(&first);
+    lab.run_until(10_000, "it returns", Lab::all_running);
+    // Two of three lost: nothing can be decided, but what there is goes on.
+    let two: Vec<String> = ["controller-101", "controller-102"].iter().map(|n| String::from(*n)).collect();
+    two.iter().for_each(|n| lab.kill(n));
+    lab.run(8_000);
+    assert_eq!(lab.active_controller(), None);
+    let id = topic_id(&lab, "a");
+    let leader = lab.node("broker-1").image().topics.topic_named("a").unwrap().partitions[&0].leader;
+    let mut leading = client(&mut lab, leader);
+    assert_eq!(produce(&mut lab, &mut leading, id, 0, -1, &["still"]).0, 0);
+    two.iter().for_each(|n| lab.start(n));
+    lab.run_until(20_000, "a controller is active again", |lab| lab.active_controller().is_some());
+    create_topic(&mut lab, &mut c, "c", 1, 3);
+    lab.run(12_000);
+    assert_eq!(lab.first(killed, |e| matches!(e, Event::BrokerFenced { .. })), None);
+    assert_eq!(lab.halts, []);
+    lab.check_invariants();
+}
+
+#[test]
+fn a_controller_that_is_stopped_hands_the_quorum_over() {
+    let mut lab = started(Lab::new(1, 3, &[]));
+    let first = lab.active_controller().unwrap();
+    lab.stop(&first);
+    lab.run_until(6_000, "it stops", |lab| !lab.stopped.is_empty());
+    lab.run_until(3_000, "another is active", |lab| lab.active_controller().is_some());
+    assert_ne!(lab.active_controller().unwrap(), first);
+    lab.start(&first);
+    lab.run_until(10_000, "it returns", Lab::all_running);
+}
+
+#[test]
+fn nodes_of_both_roles_make_a_cluster() {
+    let mut lab = started(Lab::combined(3, &[]));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "purchases", 3, 3);
+    wait_for(&mut lab, &mut c, 1_000, "purchases", 0, |p| p.2.len() == 3);
+    lab.run(2_000);
+    let active = lab.active_controller().unwrap();
+    lab.kill(&active);
+    let survivor = if active == "broker-1" { 2 } else { 1 };
+    let dead: i32 = active.trim_start_matches("broker-").parse().unwrap();
+    let mut c = client(&mut lab, survivor);
+    for i in 0..3 {
+        wait_for(&mut lab, &mut c, 15_000, "purchases", i, |p| p.0 != dead && !p.2.contains(&dead));
+    }
+    lab.start(&active);
+    wait_for(&mut lab, &mut c, 20_000, "purchases", 0, |p| p.2.len() == 3);
+    lab.stop("broker-3");
+    lab.run_until(10_000, "broker-3 stops", |lab| lab.stopped.iter().any(|n| n == "broker-3"));
+    assert_eq!(lab.halts, []);
+    lab.check_invariants();
+}
+
+#[test]
+fn a_broker_that_is_cut_off_is_fenced_and_comes_back_by_itself() {
+    let mut lab = started(Lab::new(3, 1, &[]));
+    let mut c = client(&mut lab, 2);
+    create_topic(&mut lab, &mut c, "purchases", 1, 3);
+    wait_for(&mut lab, &mut c, 1_000, "purchases", 0, |p| p.2.len() == 3);
+    lab.cut("broker-1");
+    wait_for(&mut lab, &mut c, 13_000, "purchases", 0, |p| !p.2.contains(&1) && p.0 != 1);
+    lab.heal("broker-1");
+    wait_for(&mut lab, &mut c, 45_000, "purchases", 0, |p| p.2.len() == 3);
+    assert_eq!(lab.node("broker-1").state(), NodeState::Running);
+    assert_eq!(lab.halts, []);
+}
+
+#[test]
+fn a_broker_that_finds_no_controller_gives_up_after_a_minute() {
+    let mut lab = Lab::new(1, 1, &[]);
+    lab.start("broker-1");
+    lab.run(59_000);
+    assert_eq!(lab.halts, []);
+    lab.run(2_000);
+    let why = "Shutting down because we were unable to register with the controller quorum.";
+    assert_eq!(lab.halts, [("broker-1".into(), why.into())]);
+}
+
+#[test]
+fn the_same_run_twice_puts_out_the_same_bytes() {
+    let run = || {
+        let mut lab = started(Lab::new(3, 3, &[]));
+        let mut c = client(&mut lab, 1);
+        create_topic(&mut lab, &mut c, "purchases", 3, 3);
+        let id = topic_id(&lab, "purchases");
+        let (leader, ..) = wait_for(&mut lab, &mut c, 1_000, "purchases", 0, |p| p.2.len() == 3);
+        let mut leading = client(&mut lab, leader);
+        for _ in 0..20 {
+            produce(&mut lab, &mut leading, id, 0, -1, &["x", "y"]);
+        }
+        lab.kill("broker-3");
+        lab.run(12_000);
+        lab.start("broker-3");
+        lab.run(8_000);
+        (lab.digest, lab.frames, lab.events.len())
+    };
+    let first = run();
+    assert!(first.1 > 1_000);
+    assert_eq!(first, run());
+}
+
+#[test]
+fn a_clone_goes_on_as_its_original_does() {
+    let mut lab = started(Lab::new(1, 1, &[]));
+    lab.run(2_500);
+    let original = lab.node("broker-1");
+    let copy = original.clone();
+    assert_eq!(copy.deadline(), original.deadline());
+    assert_eq!(copy.image(), original.image());
+    assert_eq!(copy.state(), NodeState::Running);
+}
