@@ -803,6 +803,8 @@ impl Raft {
             | Role::Candidate { deadline, .. }
             | Role::Resigned { deadline, .. } => Some(*deadline),
             Role::Follower { fetch_deadline, .. } => Some(*fetch_deadline),
+            // The disk lets the epoch start, not the clock: nothing else is done before.
+            Role::Leader(leader) if !leader.epoch_started => return leader.check_quorum_deadline,
             Role::Leader(leader) => {
                 // What a dead voter does not hear is sent again by the timer, not by the retry.
                 return [

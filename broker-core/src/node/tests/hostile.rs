@@ -115,7 +115,12 @@ fn every_honest_request_is_answered() {
             let client = lab.dial(name, listener);
             lab.send_raw(&client, Rope::from(Bytes::from(bytes)));
             let answered = lab.answer(&client, 40_000).is_some();
-            assert!(answered, "{:?} v{version} has no answer: {:?}", ApiKey::from_i16(key), lab.events.last());
+            assert!(
+                answered,
+                "{:?} v{version} has no answer: {:?}",
+                ApiKey::from_i16(key),
+                lab.events.last()
+            );
         }
     }
 }
@@ -185,10 +190,9 @@ fn an_oversized_frame_is_refused_before_it_is_read() {
     lab.start_all();
     lab.run_until(20_000, "both serve", Lab::all_running);
     assert_eq!(lab.node("broker-1").frame_limit(Listener::Broker), 1000);
-    for (announced, why) in [
-        (1001, "Invalid receive (size = 1001 larger than 1000)"),
-        (-5, "Invalid receive (size = -5)"),
-    ] {
+    for (announced, why) in
+        [(1001, "Invalid receive (size = 1001 larger than 1000)"), (-5, "Invalid receive (size = -5)")]
+    {
         let client = lab.dial("broker-1", Listener::Broker);
         lab.give("broker-1", Input::Oversized { conn: client.at_node(), announced });
         lab.run(10);

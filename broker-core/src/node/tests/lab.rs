@@ -79,7 +79,8 @@ impl Lab {
     /// Brokers 1..=brokers and controllers 101..; `combined` makes the brokers controllers, too.
     pub fn new(brokers: i32, controllers: i32, extra: &[(&str, &str)]) -> Lab {
         let mut lab = Lab::empty();
-        let voters: Vec<String> = (101..101 + controllers).map(|id| format!("{id}@controller-{id}:9093")).collect();
+        let voters: Vec<String> =
+            (101..101 + controllers).map(|id| format!("{id}@controller-{id}:9093")).collect();
         for id in 101..101 + controllers {
             let listeners = format!("CONTROLLER://controller-{id}:9093");
             lab.add(&format!("controller-{id}"), id, "controller", &listeners, &voters.join(","), extra);
@@ -124,7 +125,15 @@ impl Lab {
         }
     }
 
-    fn add(&mut self, name: &str, id: i32, roles: &str, listeners: &str, voters: &str, extra: &[(&str, &str)]) {
+    fn add(
+        &mut self,
+        name: &str,
+        id: i32,
+        roles: &str,
+        listeners: &str,
+        voters: &str,
+        extra: &[(&str, &str)],
+    ) {
         let dir = format!("data/{name}");
         let id_text = id.to_string();
         let mut given = vec![
@@ -252,9 +261,8 @@ impl Lab {
 
     /// The active controller's name.
     pub fn active_controller(&self) -> Option<String> {
-        let active = |h: &Host| {
-            h.node.as_ref().is_some_and(|n| n.controller().is_some_and(|c| c.is_active()))
-        };
+        let active =
+            |h: &Host| h.node.as_ref().is_some_and(|n| n.controller().is_some_and(|c| c.is_active()));
         self.hosts.iter().find(|(_, h)| active(h)).map(|(name, _)| name.clone())
     }
 
@@ -413,10 +421,7 @@ impl Lab {
             }
             Output::Resume { conn } => {
                 for frame in self.paused.remove(&end(conn)).unwrap_or_default() {
-                    self.at(
-                        Nanos::ZERO,
-                        What::Input(name.into(), incarnation, Input::Frame { conn, frame }),
-                    );
+                    self.at(Nanos::ZERO, What::Input(name.into(), incarnation, Input::Frame { conn, frame }));
                 }
             }
             Output::Close { conn, .. } => {
@@ -441,9 +446,10 @@ impl Lab {
         if self.cut.contains(to) || self.cut.contains(&from.0) {
             return; // nobody answers
         }
-        let listener = self.hosts.get(to).and_then(|h| h.node.as_ref()).and_then(|node| {
-            node.listeners().find(|(_, l)| l.endpoint.port == port).map(|(kind, _)| kind)
-        });
+        let listener =
+            self.hosts.get(to).and_then(|h| h.node.as_ref()).and_then(|node| {
+                node.listeners().find(|(_, l)| l.endpoint.port == port).map(|(kind, _)| kind)
+            });
         let incarnation = self.hosts.get(&from.0).map_or(0, |h| h.incarnation);
         let Some(listener) = listener else {
             let why = ConnError::Refused;
@@ -536,7 +542,8 @@ fn describe(what: &What, lab: &Lab) -> String {
         What::Input(name, _, input) => format!("{name} {input:?}"),
         What::Timer(name, _) => {
             let due = lab.hosts[name].node.as_ref().and_then(Node::deadline);
-            format!("{name} timer {due:?}")
+            let raft = lab.node(name).raft();
+            format!("{name} timer {due:?}, {:?} in epoch {}", raft.role(), raft.epoch())
         }
         What::Connect { from, to, port } => format!("{from:?} connects to {to}:{port}"),
         What::ToClient(..) | What::ClientClosed(_) => "the client".into(),

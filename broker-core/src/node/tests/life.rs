@@ -37,12 +37,18 @@ fn create_topic(lab: &mut Lab, client: &mut Client, name: &str, partitions: i32,
         ..CreatableTopic::default()
     };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
-    let error = lab.ask(client, 7, &request, |r| (r.topics[0].error_code, format!("{:?}", r.topics[0].error_message)));
+    let error = lab
+        .ask(client, 7, &request, |r| (r.topics[0].error_code, format!("{:?}", r.topics[0].error_message)));
     assert_eq!(error.0, 0, "{}", error.1);
 }
 
 /// Leader, leader epoch, ISR of a partition as a broker tells it; absent while the broker does not know the topic.
-fn partition(lab: &mut Lab, client: &mut Client, topic: &'static str, index: usize) -> Option<(i32, i32, Vec<i32>)> {
+fn partition(
+    lab: &mut Lab,
+    client: &mut Client,
+    topic: &'static str,
+    index: usize,
+) -> Option<(i32, i32, Vec<i32>)> {
     let name = metadata_request::MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(topic.into()) };
     let request = MetadataRequest { topics: Some(vec![name]), ..MetadataRequest::default() };
     lab.ask(client, 13, &request, |r| {
@@ -65,7 +71,11 @@ fn wait_for(
         let told = partition(lab, client, topic, index);
         match told {
             Some(p) if wanted(&p) => return p,
-            told => assert!(lab.ms() < until, "{topic}-{index} is still {told:?} after {limit} ms: {:#?}", tail(lab)),
+            told => assert!(
+                lab.ms() < until,
+                "{topic}-{index} is still {told:?} after {limit} ms: {:#?}",
+                tail(lab)
+            ),
         }
         lab.run(20);
     }
@@ -84,7 +94,14 @@ fn batch(values: &[&str]) -> Rope {
 }
 
 /// Produces to a partition; the error and the base offset.
-fn produce(lab: &mut Lab, client: &mut Client, topic: Uuid, index: i32, acks: i16, values: &[&str]) -> (i16, i64) {
+fn produce(
+    lab: &mut Lab,
+    client: &mut Client,
+    topic: Uuid,
+    index: i32,
+    acks: i16,
+    values: &[&str],
+) -> (i16, i64) {
     let data = PartitionProduceData { index, records: Some(batch(values)) };
     let request = ProduceRequest {
         transactional_id: None,
@@ -170,7 +187,12 @@ fn a_topic_that_is_there_is_refused_in_the_controllers_words() {
     let mut lab = started(Lab::new(1, 1, &[]));
     let mut c = client(&mut lab, 1);
     create_topic(&mut lab, &mut c, "orders", 1, 1);
-    let topic = CreatableTopic { name: "orders".into(), num_partitions: 1, replication_factor: 1, ..Default::default() };
+    let topic = CreatableTopic {
+        name: "orders".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
     let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
     let told = lab.ask(&mut c, 7, &request, |r| {
         (r.topics[0].error_code, r.topics[0].error_message.as_deref().map(String::from))
@@ -198,7 +220,8 @@ fn a_killed_broker_is_fenced_after_its_session_and_returns() {
     let took = lab.ms() - killed;
     assert!((7_000..=10_500).contains(&took), "it took {took} ms");
     assert_eq!((epoch, isr.contains(&1), isr.len()), (1, false, 2));
-    let fenced = |e: &Event| matches!(e, Event::BrokerFenced { broker: 1, reason: FenceReason::SessionExpired });
+    let fenced =
+        |e: &Event| matches!(e, Event::BrokerFenced { broker: 1, reason: FenceReason::SessionExpired });
     assert_eq!(lab.first(killed, fenced).unwrap().1, "controller-101");
     let mut leading = client(&mut lab, leader);
     assert_eq!(produce(&mut lab, &mut leading, id, led_by_1 as i32, -1, &["y"]), (0, 5));
