@@ -6,7 +6,7 @@ use alloc::borrow::Cow;
 
 use crate::api::ApiKey;
 use crate::codec::{DecodeError, EncodeError, Message, Reader, Request, Writer};
-use crate::messages::AnyResponse;
+use crate::messages::{AnyRequest, AnyResponse};
 use crate::rope::Rope;
 
 /// Room for the small messages, which are most.
@@ -122,6 +122,18 @@ pub fn encode_response_at<'a, M: Message<'a>>(
 ) -> Result<Rope, EncodeError> {
     let mut w = begin_response(key, header_version, correlation_id);
     response.encode(&mut w, body_version)?;
+    w.finish_frame()
+}
+
+/// Any request as a frame, with its size before it.
+pub fn encode_any_request(
+    version: i16,
+    correlation_id: i32,
+    client_id: Option<&str>,
+    request: &AnyRequest<'_>,
+) -> Result<Rope, EncodeError> {
+    let mut w = begin_request(request.key(), version, correlation_id, client_id);
+    request.encode(&mut w, version)?;
     w.finish_frame()
 }
 

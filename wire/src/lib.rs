@@ -12,11 +12,11 @@ pub mod codecs;
 pub mod drive;
 pub mod error;
 pub mod frame;
+pub mod framing;
 pub mod messages;
 pub mod records;
 pub mod rope;
 pub mod schema;
-mod serde;
 pub mod uuid;
 
 pub use api::{ApiInfo, ApiKey, VersionRange};

@@ -2,7 +2,7 @@
 //!
 //! Metadata records (`AbstractApiMessageSerde.java`): frame version 1, key and version as unsigned varints, then the
 //! fields. Coordinators' records (`CoordinatorRecordSerde.java`): the number of the kind, or the version of the
-//! value, as an int16, then the fields.
+//! value, as an int16, then the fields. So are the subscriptions and assignments of the classic consumer protocol.
 
 use alloc::vec::Vec;
 
@@ -118,11 +118,9 @@ impl GroupValue {
     }
 }
 
-/// Decodes an int16 version and the record that follows it.
-///
-/// So are consumer protocols' subscriptions and assignments, the values of a coordinator's records, the content of
-/// transaction indexes and the snapshots of producers' states.
-pub(crate) fn decode_versioned<T: Record>(bytes: &[u8]) -> Result<(T, i16), DecodeError> {
+/// Decodes an int16 version and the record that follows it, with nothing after it: the values of a coordinator's
+/// records, the entries of a transaction index, the snapshots of producers' states.
+pub fn decode_versioned<T: Record>(bytes: &[u8]) -> Result<(T, i16), DecodeError> {
     let mut r = Reader::from_slice(bytes);
     r.begin(T::NAME);
     let version = r.i16()?;
@@ -131,8 +129,19 @@ pub(crate) fn decode_versioned<T: Record>(bytes: &[u8]) -> Result<(T, i16), Deco
     Ok((record, version))
 }
 
+/// Decodes an int16 version and the record that follows it as consumers do with each other's subscriptions and
+/// assignments (`ConsumerProtocol.java`): a later version than the latest known is read as that one, and what follows
+/// is left.
+pub fn decode_versioned_or_later<T: Record>(bytes: &[u8]) -> Result<(T, i16), DecodeError> {
+    let mut r = Reader::from_slice(bytes);
+    r.begin(T::NAME);
+    let version = r.i16()?;
+    let record = T::decode(&mut r, version.min(T::MAX_VERSION))?;
+    Ok((record, version))
+}
+
 /// An int16 version and the record at that version.
-pub(crate) fn encode_versioned<T: Record>(record: &T, version: i16) -> Result<Vec<u8>, EncodeError> {
+pub fn encode_versioned<T: Record>(record: &T, version: i16) -> Result<Vec<u8>, EncodeError> {
     let mut w = Writer::with_capacity(64);
     w.i16(version);
     record.encode(&mut w, version)?;
