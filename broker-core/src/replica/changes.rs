@@ -118,12 +118,14 @@ impl ReplicaManager {
     fn lead(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, local: &Local<'_>) {
         let Some(ix) = self.replica(ctx, image, local.topic, local.index, local.registration) else { return };
         self.stop_fetching(ix);
+        // What followers fetched so far belongs to the epoch that ends.
+        self.notify_changed(ix, false);
         let partition = self.table.get_mut(ix);
         let Some(made) = partition.make_leader(ctx.now.mono, self.node_id, local.registration, ctx.disk)
         else {
             return;
         };
-        self.after_log_change(ctx, ix);
+        self.after_log_change(ix);
         if made.new_epoch {
             let partition = self.table.get(ix);
             let start_offset = partition.leading.as_ref().expect("it leads").epoch_start_offset;
@@ -134,8 +136,6 @@ impl ReplicaManager {
                 high_watermark: partition.log().high_watermark(),
             });
             self.notify_changed(ix, true);
-        } else {
-            self.notify_changed(ix, false);
         }
         // The high watermark may move: the ISR may be this broker alone.
         let before = made.isr_before.unwrap_or_else(|| local.registration.isr.to_vec());
@@ -193,7 +193,7 @@ impl ReplicaManager {
                 || delta.configs.iter().any(|c| c.resource_type == ResourceType::Topic && *c.name == **topic);
             if concerned {
                 self.configure(ctx, image, ix);
-                self.after_log_change(ctx, ix);
+                self.after_log_change(ix);
                 // A lower min.insync.replicas may let the high watermark move.
                 self.advance_high_watermark(ctx, image, ix);
             }

@@ -129,7 +129,7 @@ impl ReplicaManager {
             let to = partition.log().log_start_offset();
             ctx.out.event(|| Event::LogStartOffsetAdvanced { partition: partition.name(), from, to });
             self.notify_changed(ix, false);
-            self.after_log_change(ctx, ix);
+            self.after_log_change(ix);
         }
     }
 

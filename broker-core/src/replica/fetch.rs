@@ -447,8 +447,15 @@ impl ReplicaManager {
 
     /// Ends a set: what waits is answered, and nobody watches for it any more.
     pub(super) fn end_set(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, at: SetIx) {
-        self.complete_fetch(ctx, image, at);
-        self.drop_set(at);
+        self.sets.uncache(at);
+        match self.unpark(at) {
+            Some(op) => {
+                let reads = self.read_set(ctx, image, at, &op, true);
+                // A set without a session goes with its answer.
+                self.answer_fetch(ctx, image, at, op, reads);
+            }
+            None => self.drop_set(at),
+        }
     }
 
     fn drop_set(&mut self, at: SetIx) {

@@ -554,7 +554,7 @@ impl ReplicaManager {
                 as_leader: false,
                 batches: info.marks.clone(),
             });
-            self.after_log_change(ctx, ix);
+            self.after_log_change(ix);
         }
         let log = self.table.get_mut(ix).log_mut();
         let from = log.high_watermark();
@@ -681,7 +681,7 @@ impl ReplicaManager {
     }
 
     fn log_truncated(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx) {
-        self.after_log_change(ctx, ix);
+        self.after_log_change(ix);
         let dir = self.table.get(ix).dir;
         self.checkpoint_recovery_points(ctx, dir);
         self.notify_changed(ix, true);

@@ -109,6 +109,7 @@ struct Schedule {
     recovery_points: Instant,
     log_starts: Instant,
     retention: Instant,
+    flush: Instant,
 }
 
 impl Schedule {
@@ -120,13 +121,19 @@ impl Schedule {
             recovery_points: delayed,
             log_starts: delayed,
             retention: delayed,
+            flush: delayed + millis(config.flush_scheduler_interval_ms),
         }
     }
 
     fn next(&self) -> Instant {
-        let Schedule { shrink, high_watermarks, recovery_points, log_starts, retention } = *self;
-        shrink.min(high_watermarks).min(recovery_points).min(log_starts).min(retention)
+        let Schedule { shrink, high_watermarks, recovery_points, log_starts, retention, flush } = *self;
+        shrink.min(high_watermarks).min(recovery_points).min(log_starts).min(retention).min(flush)
     }
+}
+
+/// A span of so many milliseconds; centuries stand for ever.
+fn millis(ms: i64) -> Nanos {
+    Nanos(u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000))
 }
 
 fn half(span: Nanos) -> Nanos {
@@ -269,6 +276,9 @@ impl ReplicaManager {
         }
         if due(&mut self.schedule.retention, now, self.settings.retention_check_interval) {
             self.retain(ctx);
+        }
+        if due(&mut self.schedule.flush, now, millis(self.settings.flush_scheduler_interval_ms)) {
+            self.flush_by_time(ctx);
         }
     }
 

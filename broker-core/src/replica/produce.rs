@@ -290,7 +290,7 @@ impl ReplicaManager {
             batches: info.marks.clone(),
         });
         self.notify_appended(ix, info.bytes, info.rolled);
-        self.after_log_change(ctx, ix);
+        self.after_log_change(ix);
         let high_watermark_moved = self.move_high_watermark(ctx, ix);
         touched.push(Touched { at: ix, high_watermark_moved });
     }

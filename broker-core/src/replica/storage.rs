@@ -245,7 +245,7 @@ impl ReplicaManager {
             self.register(dir, ticket, Purpose::Creation(ix));
         }
         self.configure(ctx, image, ix);
-        self.after_log_change(ctx, ix);
+        self.after_log_change(ix);
         Some(ix)
     }
 
@@ -253,7 +253,9 @@ impl ReplicaManager {
     fn dir_for(&self, registration: &PartitionRegistration) -> Option<usize> {
         let assigned = registration.directory_of(self.node_id).unwrap_or(directory::UNASSIGNED);
         let online = || self.storage.dirs.iter().enumerate().filter(|(_, d)| d.log_dir.is_some());
-        if let Some((at, _)) = online().find(|(_, d)| d.id == assigned) {
+        if !directory::is_reserved(assigned)
+            && let Some((at, _)) = online().find(|(_, d)| d.id == assigned)
+        {
             return Some(at);
         }
         let any_offline = self.storage.dirs.iter().any(|d| d.log_dir.is_none());
@@ -337,12 +339,12 @@ impl ReplicaManager {
     // --- durability
 
     /// A log did something: its durability requests and its timer are registered.
-    pub(super) fn after_log_change(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx) {
+    pub(super) fn after_log_change(&mut self, ix: PartitionIx) {
         let partition = self.table.get_mut(ix);
         let Some(log) = &mut partition.log else { return };
-        if log.flush_needed(ctx.now) {
-            log.flush(ctx.now, ctx.disk);
-            // Kafka appends and flushes under one lock: what was appended counts for nothing before it is durable.
+        if log.log_end_offset() - log.recovery_point() >= log.config().flush_messages {
+            // The append has begun a flush. Kafka does both under one lock: what was appended counts for nothing before
+            // it is durable.
             partition.flush_barrier = Some(log.log_end_offset());
         }
         let due = log.deadline();
@@ -392,7 +394,7 @@ impl ReplicaManager {
 
     /// All below `recovery_point` is durable.
     fn flushed(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, ix: PartitionIx, recovery_point: i64) {
-        self.after_log_change(ctx, ix);
+        self.after_log_change(ix);
         let partition = self.table.get_mut(ix);
         let Some(barrier) = partition.flush_barrier else { return };
         if recovery_point < barrier {
@@ -483,11 +485,22 @@ impl ReplicaManager {
                 self.notify_changed(ix, false);
                 self.check_low_watermark(ctx, ix);
             }
-            self.after_log_change(ctx, ix);
+            self.after_log_change(ix);
         }
     }
 
-    /// Logs' own timers: files to remove, flushes by time.
+    /// Flushes the logs that `flush.ms` asks to flush; what happens every `log.flush.scheduler.interval.ms`.
+    pub(super) fn flush_by_time(&mut self, ctx: &mut Ctx<'_>) {
+        for ix in self.table.all() {
+            let Some(log) = &mut self.table.get_mut(ix).log else { continue };
+            if log.flush_needed(ctx.now) {
+                log.flush(ctx.now, ctx.disk);
+                self.after_log_change(ix);
+            }
+        }
+    }
+
+    /// Logs' own timers: files to remove.
     pub(super) fn log_timers_due(&mut self, ctx: &mut Ctx<'_>) {
         while let Some(&(due, ix)) = self.log_timers.first()
             && due <= ctx.now.mono
@@ -499,7 +512,7 @@ impl ReplicaManager {
             if let Err(error) = log.on_timer(ctx.now, ctx.disk) {
                 self.log_failed(ctx, ix, &error);
             }
-            self.after_log_change(ctx, ix);
+            self.after_log_change(ix);
         }
     }
 
@@ -559,7 +572,7 @@ impl ReplicaManager {
             if let Err(error) = log.close(ctx.now, ctx.disk, ctx.codecs) {
                 self.log_failed(ctx, ix, &error);
             }
-            self.after_log_change(ctx, ix);
+            self.after_log_change(ix);
         }
         for dir in 0..self.storage.dirs.len() {
             self.storage.dirs[dir].stage = Stage::Closing;
