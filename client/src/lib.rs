@@ -6,6 +6,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod admin;
 pub mod backoff;
 pub mod config;
 pub mod consumer;

@@ -23,7 +23,7 @@ use wire::messages::fetch_request::FetchRequest;
 use wire::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
 use wire::messages::list_offsets_request::ListOffsetsRequest;
 use wire::messages::list_offsets_response::*;
-use wire::messages::metadata_request::MetadataRequest;
+use wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use wire::messages::metadata_response::*;
 use wire::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest;
 use wire::messages::offset_for_leader_epoch_response::*;
@@ -142,6 +142,10 @@ enum Due {
     Fetch { conn: ConnId, node: i32, version: i16, correlation: i32, wanted: Vec<(i32, i64)>, session: i32 },
 }
 
+/// Answers a request of an API that the cluster does not have: its version and frame in, a whole frame out, or
+/// silence.
+pub type Handler = Box<dyn FnMut(i16, i32, &mut Reader<'_>) -> Option<Rope>>;
+
 /// Decides about a request.
 pub type Rule = Box<dyn FnMut(&Seen) -> Fall>;
 
@@ -157,6 +161,7 @@ pub struct Fake {
     pub sessions: bool,
     pub versions: BTreeMap<ApiKey, (i16, i16)>,
     pub rule: Rule,
+    pub handlers: BTreeMap<ApiKey, Handler>,
     pub seen: Vec<Seen>,
     pub events: Vec<(Instant, ClientEvent)>,
     pub exit: Option<i32>,
@@ -201,6 +206,7 @@ impl Fake {
             sessions: true,
             versions: BTreeMap::new(),
             rule: Box::new(|_| Fall::Answer),
+            handlers: BTreeMap::new(),
             seen: Vec::new(),
             events: Vec::new(),
             exit: None,
@@ -415,7 +421,14 @@ impl Fake {
                 let response = self.epoch_ends(node, &request);
                 self.answer_unless(fall, conn, key, version, correlation, &response);
             }
-            other => panic!("the scripted broker does not know {other}"),
+            other => {
+                let handler = self.handlers.get_mut(&other);
+                let handler = handler.unwrap_or_else(|| panic!("the scripted broker does not know {other}"));
+                if let Some(frame) = handler(version, correlation, &mut r) {
+                    let frame = frame.slice(4, frame.len() - 4);
+                    self.later(LATENCY, Due::ToClient { input: Input::Frame { conn, frame } });
+                }
+            }
         }
         if fall == Fall::DoAndBreak {
             self.break_off(conn);
@@ -500,7 +513,8 @@ impl Fake {
                 ..MetadataResponseTopic::default()
             }
         };
-        let asked = request.topics.iter().flatten();
+        let all = [MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(Cow::Borrowed(TOPIC)) }];
+        let asked = request.topics.as_deref().unwrap_or(if self.topic_exists { &all } else { &[] }).iter();
         MetadataResponse {
             brokers: brokers.collect(),
             cluster_id: Some(Cow::Borrowed("test")),

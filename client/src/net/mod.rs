@@ -79,6 +79,8 @@ pub struct Done<C> {
     pub key: ApiKey,
     /// The version in which it was sent.
     pub version: i16,
+    /// Its correlation id.
+    pub correlation: i32,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -257,9 +259,9 @@ impl<C> NetworkClient<C> {
             let deadline = now + options.timeout.unwrap_or(self.settings.request_timeout);
             self.transmit(now, at, request, version, deadline, Kind::Call(call), out);
         } else {
-            self.transmit_frame(now, at, request, version, out);
-            let (node, key) = (id, R::KEY);
-            self.done.push_back(Done { call, node, key, version, outcome: Outcome::Sent });
+            let correlation = self.transmit_frame(now, at, request, version, out);
+            let (node, key, outcome) = (id, R::KEY, Outcome::Sent);
+            self.done.push_back(Done { call, node, key, version, correlation, outcome });
         }
     }
 
@@ -498,11 +500,12 @@ impl<C> NetworkClient<C> {
             out.event(|| ClientEvent::Warning { text });
             return self.drop_connection(now, at, false, out);
         }
-        let InFlight { key, version, kind, .. } = node.in_flight.pop_front().expect("just seen");
+        let InFlight { correlation, key, version, kind, .. } = node.in_flight.pop_front().expect("just seen");
         match kind {
             Kind::Call(call) => {
                 let outcome = Outcome::Answered(frame.clone());
-                self.done.push_back(Done { call, node: self.nodes[at].id, key, version, outcome });
+                let node = self.nodes[at].id;
+                self.done.push_back(Done { call, node, key, version, correlation, outcome });
             }
             Kind::Metadata => self.metadata_answered(now, at, version, frame, out),
             Kind::Versions => self.versions_answered(now, at, version, frame, out),
@@ -596,11 +599,11 @@ impl<C> NetworkClient<C> {
         let node = &mut self.nodes[at];
         node.disconnected(now, &mut self.rng);
         let mut metadata_lost = false;
-        for InFlight { key, version, kind, .. } in core::mem::take(&mut node.in_flight) {
+        for InFlight { correlation, key, version, kind, .. } in core::mem::take(&mut node.in_flight) {
             match kind {
                 Kind::Call(call) => {
                     let outcome = if timed_out { Outcome::TimedOut } else { Outcome::Disconnected };
-                    self.done.push_back(Done { call, node: node.id, key, version, outcome });
+                    self.done.push_back(Done { call, node: node.id, key, version, correlation, outcome });
                 }
                 Kind::Metadata => metadata_lost = true,
                 Kind::Versions => {}

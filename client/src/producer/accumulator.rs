@@ -404,6 +404,9 @@ impl Accumulator {
             self.due_nodes.insert(node);
             self.nodes.entry(node).or_default().due_since.get_or_insert(now);
         }
+        // What was due for a broker may have gone to another since.
+        let nodes = &self.nodes;
+        self.due_nodes.retain(|node| nodes.get(node).is_some_and(|queue| !queue.slots.is_empty()));
         self.due_nodes.iter().copied().collect()
     }
 

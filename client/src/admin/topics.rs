@@ -1,0 +1,451 @@
+//! Topics: list, describe, create, delete, add partitions.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use wire::ApiKey;
+use wire::drive::Now;
+use wire::error::ErrorCode;
+use wire::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
+};
+use wire::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
+use wire::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
+use wire::messages::describe_topic_partitions_request::{
+    Cursor, DescribeTopicPartitionsRequest, TopicRequest,
+};
+use wire::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponsePartition;
+use wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+
+use super::{
+    Admin, AdminResult, Answer, CallId, CreatedTopic, Each, Link, NewPartitions, NewTopic, NextRequest, Op,
+    PartitionDescription, Route, Step, TopicDescription, TopicListing, all_failed, outcome,
+};
+use crate::error::ClientError;
+
+/// Partitions of one page of DescribeTopicPartitions.
+const PAGE: i32 = 2000;
+
+impl Admin {
+    /// All topics, by name; internal ones too if asked for.
+    pub fn list_topics(&mut self, now: Now, internal: bool) -> CallId {
+        self.begin(now, "listTopics", Route::Any, Box::new(ListTopics { internal }))
+    }
+
+    /// Topics and their partitions, by name.
+    pub fn describe_topics(&mut self, now: Now, names: &[String]) -> CallId {
+        if names.is_empty() {
+            return self.begin_done(AdminResult::TopicDescriptions(BTreeMap::new()));
+        }
+        let mut left = names.to_vec();
+        left.sort();
+        left.dedup();
+        let op = DescribeTopicPartitions { left, page: None, partial: None };
+        self.begin(now, "describeTopicPartitions", Route::Any, Box::new(op))
+    }
+
+    /// Makes topics.
+    pub fn create_topics(&mut self, now: Now, topics: Vec<NewTopic>, validate_only: bool) -> CallId {
+        if topics.is_empty() {
+            return self.begin_done(AdminResult::Created(BTreeMap::new()));
+        }
+        self.begin(now, "createTopics", Route::Controller, Box::new(CreateTopics { topics, validate_only }))
+    }
+
+    /// Deletes topics.
+    pub fn delete_topics(&mut self, now: Now, names: &[String]) -> CallId {
+        if names.is_empty() {
+            return self.begin_done(AdminResult::Done(BTreeMap::new()));
+        }
+        self.begin(now, "deleteTopics", Route::Controller, Box::new(DeleteTopics { names: names.to_vec() }))
+    }
+
+    /// Adds partitions to topics.
+    pub fn create_partitions(&mut self, now: Now, topics: BTreeMap<String, NewPartitions>) -> CallId {
+        if topics.is_empty() {
+            return self.begin_done(AdminResult::Done(BTreeMap::new()));
+        }
+        self.begin(now, "createPartitions", Route::Controller, Box::new(CreatePartitions { topics }))
+    }
+}
+
+#[derive(Clone)]
+struct ListTopics {
+    internal: bool,
+}
+
+impl Op for ListTopics {
+    fn key(&self) -> ApiKey {
+        ApiKey::Metadata
+    }
+
+    fn send(&self, link: Link<'_>) {
+        link.send(&MetadataRequest {
+            topics: None,
+            allow_auto_topic_creation: true,
+            ..MetadataRequest::default()
+        });
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<MetadataRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        let mut topics: Vec<TopicListing> = response
+            .topics
+            .iter()
+            .filter(|topic| self.internal || !topic.is_internal)
+            .map(|topic| TopicListing {
+                name: topic.name.as_deref().unwrap_or_default().to_string(),
+                id: topic.topic_id,
+                internal: topic.is_internal,
+            })
+            .collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Step::Done(AdminResult::Topics(Ok(topics)))
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::Topics(Err(error))
+    }
+}
+
+/// The topics that are not described yet, a page at a time.
+#[derive(Clone)]
+struct DescribeTopicPartitions {
+    left: Vec<String>,
+    page: Option<(String, i32)>,
+    /// A topic of which an earlier page had the first partitions.
+    partial: Option<TopicDescription>,
+}
+
+impl Op for DescribeTopicPartitions {
+    fn key(&self) -> ApiKey {
+        ApiKey::DescribeTopicPartitions
+    }
+
+    fn send(&self, link: Link<'_>) {
+        let cursor = self.page.as_ref().map(|(topic, partition)| Cursor {
+            topic_name: Cow::Borrowed(topic.as_str()),
+            partition_index: *partition,
+        });
+        let topics = self.left.iter().map(|name| TopicRequest { name: Cow::Borrowed(name.as_str()) });
+        link.send(&DescribeTopicPartitionsRequest {
+            topics: topics.collect(),
+            response_partition_limit: PAGE,
+            cursor,
+        });
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<DescribeTopicPartitionsRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        let mut described: Each<String, TopicDescription> = BTreeMap::new();
+        for topic in &response.topics {
+            let name = topic.name.as_deref().unwrap_or_default().to_string();
+            if topic.error_code != 0 {
+                described.insert(name, Err(ClientError::from_code(ErrorCode(topic.error_code), None)));
+                continue;
+            }
+            let earlier = self.partial.take_if(|earlier| earlier.name == name);
+            let mut description = earlier.unwrap_or_else(|| TopicDescription {
+                name: name.clone(),
+                id: topic.topic_id,
+                internal: topic.is_internal,
+                partitions: Vec::new(),
+            });
+            description.partitions.extend(topic.partitions.iter().map(described_partition));
+            described.insert(name, Ok(description));
+        }
+        let Some(cursor) = response.next_cursor else {
+            // A topic of which the broker says nothing is none that it knows.
+            for name in core::mem::take(&mut self.left) {
+                described.entry(name).or_insert_with(|| Err(unknown_topic()));
+            }
+            return Step::Done(AdminResult::TopicDescriptions(described));
+        };
+        let cut = cursor.topic_name.to_string();
+        let partial = described.remove(&cut).and_then(Result::ok);
+        let left: Vec<String> = self.left.drain(..).filter(|name| !described.contains_key(name)).collect();
+        let next = DescribeTopicPartitions { left, page: Some((cut, cursor.partition_index)), partial };
+        let next =
+            NextRequest { name: "describeTopicPartitions".into(), route: Route::Any, op: Box::new(next) };
+        let known = Some(AdminResult::TopicDescriptions(described));
+        Step::Next { known, next: vec![next], after_error: false }
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::TopicDescriptions(all_failed(self.left.iter().cloned(), &error))
+    }
+
+    /// Brokers before 3.7 tell the same but for the eligible leader replicas through Metadata.
+    fn unsupported(&mut self) -> Option<NextRequest> {
+        let op = DescribeTopicsByMetadata { names: core::mem::take(&mut self.left) };
+        Some(NextRequest { name: "describeTopics".into(), route: Route::Any, op: Box::new(op) })
+    }
+}
+
+fn described_partition(told: &DescribeTopicPartitionsResponsePartition) -> PartitionDescription {
+    PartitionDescription {
+        partition: told.partition_index,
+        leader: (told.leader_id >= 0).then_some(told.leader_id),
+        leader_epoch: told.leader_epoch,
+        replicas: told.replica_nodes.clone(),
+        isr: told.isr_nodes.clone(),
+        elr: Some(told.eligible_leader_replicas.clone().unwrap_or_default()),
+        last_known_elr: Some(told.last_known_elr.clone().unwrap_or_default()),
+        offline: told.offline_replicas.clone(),
+    }
+}
+
+fn unknown_topic() -> ClientError {
+    ClientError::from_code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None)
+}
+
+#[derive(Clone)]
+struct DescribeTopicsByMetadata {
+    names: Vec<String>,
+}
+
+impl Op for DescribeTopicsByMetadata {
+    fn key(&self) -> ApiKey {
+        ApiKey::Metadata
+    }
+
+    fn send(&self, link: Link<'_>) {
+        let topic = |name: &String| MetadataRequestTopic {
+            name: Some(Cow::Owned(name.clone())),
+            ..MetadataRequestTopic::default()
+        };
+        link.send(&MetadataRequest {
+            topics: Some(self.names.iter().map(topic).collect()),
+            allow_auto_topic_creation: false,
+            ..MetadataRequest::default()
+        });
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<MetadataRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        let mut described: Each<String, TopicDescription> = BTreeMap::new();
+        for topic in &response.topics {
+            let name = topic.name.as_deref().unwrap_or_default().to_string();
+            let partition =
+                |p: &wire::messages::metadata_response::MetadataResponsePartition| PartitionDescription {
+                    partition: p.partition_index,
+                    leader: (p.leader_id >= 0).then_some(p.leader_id),
+                    leader_epoch: p.leader_epoch,
+                    replicas: p.replica_nodes.clone(),
+                    isr: p.isr_nodes.clone(),
+                    elr: None,
+                    last_known_elr: None,
+                    offline: p.offline_replicas.clone(),
+                };
+            let description = outcome(topic.error_code, None, || {
+                let mut partitions: Vec<_> = topic.partitions.iter().map(partition).collect();
+                partitions.sort_by_key(|p| p.partition);
+                TopicDescription {
+                    name: name.clone(),
+                    id: topic.topic_id,
+                    internal: topic.is_internal,
+                    partitions,
+                }
+            });
+            described.insert(name, description);
+        }
+        for name in &self.names {
+            described.entry(name.clone()).or_insert_with(|| {
+                let text = format!("Topic {name} not found.");
+                Err(ClientError::from_code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, Some(&text)))
+            });
+        }
+        Step::Done(AdminResult::TopicDescriptions(described))
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::TopicDescriptions(all_failed(self.names.iter().cloned(), &error))
+    }
+}
+
+#[derive(Clone)]
+struct CreateTopics {
+    topics: Vec<NewTopic>,
+    validate_only: bool,
+}
+
+impl Op for CreateTopics {
+    fn key(&self) -> ApiKey {
+        ApiKey::CreateTopics
+    }
+
+    fn send(&self, link: Link<'_>) {
+        let creatable = |topic: &NewTopic| {
+            let assigned = !topic.assignment.is_empty();
+            let assignment = |(i, brokers): (usize, &Vec<i32>)| CreatableReplicaAssignment {
+                partition_index: i as i32,
+                broker_ids: brokers.clone(),
+            };
+            let config = |(name, value): (&String, &String)| CreatableTopicConfig {
+                name: Cow::Owned(name.clone()),
+                value: Some(Cow::Owned(value.clone())),
+            };
+            CreatableTopic {
+                name: Cow::Owned(topic.name.clone()),
+                num_partitions: topic.partitions.filter(|_| !assigned).unwrap_or(-1),
+                replication_factor: topic.replication_factor.filter(|_| !assigned).unwrap_or(-1),
+                assignments: topic.assignment.iter().enumerate().map(assignment).collect(),
+                configs: topic.configs.iter().map(config).collect(),
+            }
+        };
+        let request = CreateTopicsRequest {
+            topics: self.topics.iter().map(creatable).collect(),
+            timeout_ms: link.timeout_ms(),
+            validate_only: self.validate_only,
+        };
+        link.send(&request);
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<CreateTopicsRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        if response.topics.iter().any(|topic| ErrorCode(topic.error_code) == ErrorCode::NOT_CONTROLLER) {
+            return Step::Failed(ClientError::from_code(ErrorCode::NOT_CONTROLLER, None));
+        }
+        let mut created: Each<String, CreatedTopic> = BTreeMap::new();
+        for topic in &response.topics {
+            let result = outcome(topic.error_code, topic.error_message.as_deref(), || CreatedTopic {
+                id: topic.topic_id,
+                partitions: topic.num_partitions,
+                replication_factor: topic.replication_factor,
+            });
+            created.insert(topic.name.to_string(), result);
+        }
+        let asked = self.topics.iter().map(|topic| &topic.name);
+        Step::Done(AdminResult::Created(unmentioned(created, asked, "topic")))
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::Created(all_failed(self.topics.iter().map(|topic| topic.name.clone()), &error))
+    }
+}
+
+#[derive(Clone)]
+struct DeleteTopics {
+    names: Vec<String>,
+}
+
+impl Op for DeleteTopics {
+    fn key(&self) -> ApiKey {
+        ApiKey::DeleteTopics
+    }
+
+    fn send(&self, link: Link<'_>) {
+        let mut request =
+            DeleteTopicsRequest { timeout_ms: link.timeout_ms(), ..DeleteTopicsRequest::default() };
+        let names = self.names.iter().map(|name| Cow::Borrowed(name.as_str()));
+        if link.version >= 6 {
+            request.topics = names
+                .map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() })
+                .collect();
+        } else {
+            request.topic_names = names.collect();
+        }
+        link.send(&request);
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<DeleteTopicsRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        if response.responses.iter().any(|topic| ErrorCode(topic.error_code) == ErrorCode::NOT_CONTROLLER) {
+            return Step::Failed(ClientError::from_code(ErrorCode::NOT_CONTROLLER, None));
+        }
+        let mut deleted: Each<String, ()> = BTreeMap::new();
+        for topic in &response.responses {
+            let result = outcome(topic.error_code, topic.error_message.as_deref(), || ());
+            deleted.insert(topic.name.as_deref().unwrap_or_default().to_string(), result);
+        }
+        Step::Done(AdminResult::Done(unmentioned(deleted, &self.names, "topic")))
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::Done(all_failed(self.names.iter().cloned(), &error))
+    }
+}
+
+#[derive(Clone)]
+struct CreatePartitions {
+    topics: BTreeMap<String, NewPartitions>,
+}
+
+impl Op for CreatePartitions {
+    fn key(&self) -> ApiKey {
+        ApiKey::CreatePartitions
+    }
+
+    fn send(&self, link: Link<'_>) {
+        let assignment = |brokers: &Vec<i32>| CreatePartitionsAssignment { broker_ids: brokers.clone() };
+        let topic = |(name, new): (&String, &NewPartitions)| CreatePartitionsTopic {
+            name: Cow::Owned(name.clone()),
+            count: new.count,
+            assignments: new.assignment.as_ref().map(|all| all.iter().map(assignment).collect()),
+        };
+        let request = CreatePartitionsRequest {
+            topics: self.topics.iter().map(topic).collect(),
+            timeout_ms: link.timeout_ms(),
+            validate_only: false,
+        };
+        link.send(&request);
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<CreatePartitionsRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        if response.results.iter().any(|topic| ErrorCode(topic.error_code) == ErrorCode::NOT_CONTROLLER) {
+            return Step::Failed(ClientError::from_code(ErrorCode::NOT_CONTROLLER, None));
+        }
+        let mut done: Each<String, ()> = BTreeMap::new();
+        for topic in &response.results {
+            let result = outcome(topic.error_code, topic.error_message.as_deref(), || ());
+            done.insert(topic.name.to_string(), result);
+        }
+        Step::Done(AdminResult::Done(unmentioned(done, self.topics.keys(), "topic")))
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::Done(all_failed(self.topics.keys().cloned(), &error))
+    }
+}
+
+/// What the broker does not speak of has failed, too.
+fn unmentioned<'a, V>(
+    mut results: Each<String, V>,
+    asked: impl IntoIterator<Item = &'a String>,
+    what: &str,
+) -> Each<String, V> {
+    for name in asked {
+        results.entry(name.clone()).or_insert_with(|| {
+            let text = format!("The controller response did not contain a result for {what} {name}");
+            let code = ErrorCode::UNKNOWN_SERVER_ERROR;
+            Err(ClientError::from_code(code, Some(&text)))
+        });
+    }
+    results
+}
