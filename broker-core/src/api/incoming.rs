@@ -90,7 +90,24 @@ pub fn advertised(key: ApiKey, listener: Listener) -> Option<VersionRange> {
 /// [`broker_versions`](wire::ApiInfo::broker_versions) on Produce.
 #[inline]
 fn served(key: ApiKey, version: i16, listener: Listener) -> bool {
-    apis(listener).contains(&key) && key.info().stable().is_some_and(|range| range.contains(version))
+    const BROKER: u128 = mask(BROKER_APIS);
+    const CONTROLLER: u128 = mask(CONTROLLER_APIS);
+    let of_listener = match listener {
+        Listener::Broker => BROKER,
+        Listener::Controller => CONTROLLER,
+    };
+    of_listener & (1 << key as i16) != 0 && key.info().stable().is_some_and(|range| range.contains(version))
+}
+
+/// A bit for each API.
+const fn mask(apis: &[ApiKey]) -> u128 {
+    let (mut mask, mut i) = (0, 0);
+    while i < apis.len() {
+        assert!((apis[i] as i16) < 128, "keys are bits of a u128");
+        mask |= 1 << apis[i] as i16;
+        i += 1;
+    }
+    mask
 }
 
 /// A request that may be handled.

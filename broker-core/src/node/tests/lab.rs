@@ -16,7 +16,7 @@ use crate::config::NodeConfig;
 use crate::event::Event;
 use crate::io::{Input, Listener, Output, Outputs};
 use crate::node::{NewCluster, Node, NodeState};
-use crate::testing::MemDisk;
+use crate::testing::{MemDisk, Unsynced};
 
 /// One way through the network.
 const LATENCY: Nanos = Nanos::from_micros(500);
@@ -201,6 +201,12 @@ impl Lab {
     pub fn kill(&mut self, name: &str) {
         self.gone(name, ConnError::Reset);
         self.hosts.get_mut(name).unwrap().disk.crash();
+    }
+
+    /// The power fails: what was not synced is lost.
+    pub fn power_off(&mut self, name: &str) {
+        self.gone(name, ConnError::TimedOut);
+        self.hosts.get_mut(name).unwrap().disk.power_loss(Unsynced::Lost);
     }
 
     /// SIGTERM.

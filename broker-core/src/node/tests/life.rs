@@ -282,7 +282,13 @@ fn a_lone_broker_leaves_a_partition_without_a_leader_and_takes_it_back() {
     lab.run(1_000);
     let image = lab.node("controller-101").image();
     let topic = image.topics.topic_named("orders").unwrap();
-    assert_eq!((topic.partitions[&0].leader, topic.partitions[&0].elr.as_slice()), (-1, &[1][..]));
+    let p = &topic.partitions[&0];
+    assert_eq!(
+        (p.leader, p.elr.as_slice(), p.last_known_elr.as_slice()),
+        (-1, &[1][..], &[1][..]),
+        "{p:?} {:#?}",
+        tail(&lab)
+    );
     lab.start("broker-1");
     lab.run_until(20_000, "it serves again", Lab::all_running);
     let mut c = client(&mut lab, 1);
@@ -413,4 +419,145 @@ fn a_clone_goes_on_as_its_original_does() {
     assert_eq!(copy.deadline(), original.deadline());
     assert_eq!(copy.image(), original.image());
     assert_eq!(copy.state(), NodeState::Running);
+}
+
+#[test]
+fn a_broker_that_restarts_within_its_session_waits_for_the_old_one_to_end() {
+    let mut lab = started(Lab::new(3, 1, &[]));
+    let mut c = client(&mut lab, 2);
+    create_topic(&mut lab, &mut c, "purchases", 1, 3);
+    wait_for(&mut lab, &mut c, 1_000, "purchases", 0, |p| p.2.len() == 3);
+    let killed = lab.ms();
+    lab.kill("broker-1");
+    lab.run(500);
+    lab.start("broker-1");
+    lab.run(5_000);
+    assert_eq!(lab.node("broker-1").state(), NodeState::Starting);
+    lab.run_until(15_000, "it serves", Lab::all_running);
+    let registered = |e: &Event| matches!(e, Event::BrokerRegistered { broker: 1, clean: false, .. });
+    let (at, _) = lab.first(killed, registered).expect("it registers anew");
+    // The session ends after 9 s; attempts double their distance from 100 ms on, so the next one is some seconds later.
+    assert!((7_000..=15_000).contains(&(at - killed)), "{}", at - killed);
+    wait_for(&mut lab, &mut c, 5_000, "purchases", 0, |p| p.2.len() == 3);
+}
+
+#[test]
+fn a_request_on_its_way_survives_the_controller_that_should_have_answered() {
+    let mut lab = started(Lab::new(1, 3, &[]));
+    let mut c = client(&mut lab, 1);
+    let active = lab.active_controller().unwrap();
+    // Silent, not gone: the request hangs on the connection to it.
+    lab.cut(&active);
+    let topic = CreatableTopic {
+        name: "late".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 60_000, validate_only: false };
+    let asked = lab.ms();
+    let error = lab.ask(&mut c, 7, &request, |r| r.topics[0].error_code);
+    assert_eq!(error, 0);
+    assert!(lab.ms() - asked > 2_000, "another controller had to be elected first");
+    lab.heal(&active);
+    lab.run(10_000);
+    assert_eq!(lab.halts, []);
+    lab.check_invariants();
+}
+
+#[test]
+fn a_request_that_no_controller_answers_times_out_after_a_minute() {
+    let mut lab = started(Lab::new(1, 1, &[]));
+    let mut c = client(&mut lab, 1);
+    lab.kill("controller-101");
+    let topic = CreatableTopic {
+        name: "never".into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, validate_only: false };
+    let id = lab.send(&mut c, 7, &request);
+    assert_eq!(id, 0);
+    assert!(lab.answer(&c, 59_000).is_none());
+    let answer = lab.answer(&c, 2_000).expect("the broker gives up");
+    let mut reader = wire::Reader::new(&answer);
+    wire::frame::ResponseHeader::decode(&mut reader, wire::ApiKey::CreateTopics, 7).unwrap();
+    let response = <CreateTopicsResponse<'_> as wire::Message<'_>>::decode(&mut reader, 7).unwrap();
+    assert_eq!(response.topics[0].error_code, ErrorCode::REQUEST_TIMED_OUT.0);
+}
+
+#[test]
+fn a_broker_whose_only_disk_is_full_halts_and_others_lead() {
+    let mut lab = started(Lab::new(3, 1, &[]));
+    let mut c = client(&mut lab, 2);
+    create_topic(&mut lab, &mut c, "purchases", 3, 3);
+    let led_by_1 = (0..3)
+        .find(|i| wait_for(&mut lab, &mut c, 1_000, "purchases", *i, |p| p.2.len() == 3).0 == 1)
+        .expect("broker 1 leads one of three");
+    let id = topic_id(&lab, "purchases");
+    let mut one = client(&mut lab, 1);
+    lab.disk("broker-1").set_capacity(Some(1));
+    let data = PartitionProduceData { index: led_by_1 as i32, records: Some(batch(&["x"])) };
+    let topic = TopicProduceData { name: "".into(), topic_id: id, partition_data: vec![data] };
+    let request =
+        ProduceRequest { transactional_id: None, acks: -1, timeout_ms: 1_000, topic_data: vec![topic] };
+    lab.send(&mut one, 13, &request);
+    lab.run_until(5_000, "broker-1 halts", |lab| !lab.halts.is_empty());
+    assert_eq!(lab.halts[0].0, "broker-1");
+    wait_for(&mut lab, &mut c, 15_000, "purchases", led_by_1, |p| p.0 != 1);
+}
+
+#[test]
+fn snapshots_keep_the_metadata_log_short_and_bring_a_late_node_up_to_date() {
+    let settings = [
+        ("metadata.log.max.record.bytes.between.snapshots", "3000"),
+        ("metadata.max.retention.bytes", "2000"),
+        ("metadata.log.segment.bytes", "1048576"),
+        ("internal.metadata.log.segment.bytes", "2048"),
+    ];
+    let mut lab = Lab::new(2, 1, &settings);
+    lab.start("controller-101");
+    lab.start("broker-1");
+    lab.run_until(20_000, "they serve", Lab::all_running);
+    let mut c = client(&mut lab, 1);
+    for i in 0..40 {
+        create_topic(&mut lab, &mut c, &format!("topic-{i}"), 2, 1);
+    }
+    lab.run(200_000);
+    let wrote = |e: &Event| matches!(e, Event::SnapshotWritten { .. });
+    assert!(lab.first(0, wrote).is_some(), "{:#?}", tail(&lab));
+    assert!(lab.node("controller-101").raft().log().log_start_offset() > 0, "old segments are gone");
+    let late = lab.ms();
+    lab.start("broker-2");
+    lab.run_until(20_000, "broker-2 serves", Lab::all_running);
+    let loaded = |e: &Event| matches!(e, Event::SnapshotLoaded { .. });
+    assert_eq!(lab.first(late, loaded).map(|(_, node)| node), Some("broker-2"));
+    lab.run(2_000);
+    let (a, b) = (lab.node("broker-1").image(), lab.node("broker-2").image());
+    assert_eq!(a.topics, b.topics);
+    assert_eq!(a.topics.len(), 40);
+    lab.check_invariants();
+}
+
+#[test]
+fn power_lost_everywhere_loses_nothing_of_what_was_agreed() {
+    let mut lab = started(Lab::new(3, 3, &[]));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "purchases", 3, 3);
+    lab.run(3_000);
+    let names: Vec<String> = (1..=3)
+        .map(|i| format!("broker-{i}"))
+        .chain((101..=103).map(|i| format!("controller-{i}")))
+        .collect();
+    names.iter().for_each(|n| lab.power_off(n));
+    lab.run(1_000);
+    names.iter().for_each(|n| lab.start(n));
+    lab.run_until(60_000, "all serve again", Lab::all_running);
+    let mut c = client(&mut lab, 2);
+    for i in 0..3 {
+        wait_for(&mut lab, &mut c, 40_000, "purchases", i, |p| p.0 > 0 && p.2.len() == 3);
+    }
+    assert_eq!(lab.halts, []);
+    lab.check_invariants();
 }
