@@ -20,7 +20,7 @@ use super::state::{Env, State};
 use super::topics::validate_topic_name;
 use crate::config::{Kind, NodeConfig, node_key, topic_key, validate_broker_override, validate_topic};
 use crate::event::ChangeReason;
-use crate::metadata::{ConfigKey, ResourceType, feature};
+use crate::metadata::{ConfigKey, ResourceType};
 
 const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 
@@ -344,11 +344,6 @@ impl State {
         let set = brokers.filter(|(t, name)| configs.value(*t, name, MIN_INSYNC_REPLICAS).is_some());
         records.extend(set.map(|(_, name)| record(name, None)));
         records
-    }
-
-    /// Whether an update of this feature switches eligible leader replicas on.
-    pub fn enables_elr(&self, name: &str, level: i16) -> bool {
-        name == feature::ELIGIBLE_LEADER_REPLICAS && level > 0
     }
 }
 

@@ -42,7 +42,7 @@ impl State {
             }
         }
         let mut levels = request.feature_updates.iter().map(|u| (&*u.feature, u.max_version_level));
-        if levels.any(|(name, level)| self.enables_elr(name, level)) {
+        if levels.any(|(name, level)| name == feature::ELIGIBLE_LEADER_REPLICAS && level > 0) {
             let mut safety = self.elr_safety_records(env.config);
             safety.append(&mut records);
             records = safety;

@@ -5,4 +5,5 @@ mod brokers;
 mod configs;
 mod harness;
 mod leadership;
+mod random;
 mod topics;
