@@ -38,10 +38,10 @@ impl PartitionIndex {
         before: Option<&PartitionRegistration>,
         after: Option<&PartitionRegistration>,
     ) {
-        fn all<'a>(
-            registration: Option<&'a PartitionRegistration>,
+        fn all(
+            registration: Option<&PartitionRegistration>,
             field: fn(&PartitionRegistration) -> &[i32],
-        ) -> &'a [i32] {
+        ) -> &[i32] {
             registration.map_or(&[], field)
         }
         move_between(&mut self.in_isr, id, all(before, |p| &p.isr), all(after, |p| &p.isr));

@@ -452,7 +452,7 @@ fn blank(token: RequestToken, reader: &mut Reader<'_>) -> Result<Answer, DecodeE
     }
     macro_rules! empty {
         ($request:ident, $answer:ident) => {{
-            drop(decoded!($request));
+            let $request { .. } = decoded!($request);
             Answer::$answer(Default::default())
         }};
     }

@@ -193,7 +193,6 @@ mod tests {
     use super::*;
     use alloc::collections::BTreeSet;
     use alloc::string::ToString;
-    use alloc::vec;
 
     fn broker(id: i32, rack: Option<&str>, fenced: bool) -> UsableBroker {
         UsableBroker { id, rack: rack.map(Arc::from), fenced }
@@ -267,7 +266,7 @@ mod tests {
             "The target replication factor of 3 cannot be reached because only 1 broker(s) are registered."
         );
         assert_eq!(fail(1, &[broker(1, None, true)]), "All brokers are currently fenced.");
-        assert_eq!(fail(1, &vec![]), "All brokers are currently fenced.");
+        assert_eq!(fail(1, &[]), "All brokers are currently fenced.");
         assert_eq!(fail(0, &one), "Invalid replication factor 0: the replication factor must be positive.");
     }
 }

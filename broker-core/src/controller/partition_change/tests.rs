@@ -1,7 +1,6 @@
 //! Cases are drawn as text: the partition as it is, what happens, and the record that has to follow.
 
 use super::*;
-use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
@@ -113,7 +112,7 @@ fn show(record: &PartitionChangeRecord) -> String {
 fn check(cases: &[(&str, &str, &str)]) {
     for (before, what, expected) in cases {
         let partition = partition(before);
-        assert_eq!(built(&partition, what), *expected, "{}", format!("{before}: {what}"));
+        assert_eq!(built(&partition, what), *expected, "{before}: {what}");
     }
 }
 

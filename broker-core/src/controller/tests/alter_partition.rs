@@ -110,7 +110,9 @@ fn the_first_objection_is_the_answer() {
     s.refuses("nobody", ErrorCode::INVALID_REQUEST, |p| p.new_isr_with_epochs.clear());
     s.refuses("twice", ErrorCode::INVALID_REQUEST, |p| p.new_isr_with_epochs.push(member(2)));
     s.refuses("no replica", ErrorCode::INVALID_REQUEST, |p| p.new_isr_with_epochs.push(member(4)));
-    s.refuses("not itself", ErrorCode::INVALID_REQUEST, |p| drop(p.new_isr_with_epochs.remove(0)));
+    s.refuses("not itself", ErrorCode::INVALID_REQUEST, |p| {
+        p.new_isr_with_epochs.remove(0);
+    });
     s.refuses("recovering with two", ErrorCode::INVALID_REQUEST, |p| p.leader_recovery_state = 1);
     s.refuses("recovered to recovering", ErrorCode::INVALID_REQUEST, |p| {
         p.new_isr_with_epochs.truncate(1);
