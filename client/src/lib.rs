@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod admin;
 pub mod backoff;
+pub mod command;
 pub mod config;
 pub mod consumer;
 pub mod error;

@@ -1,6 +1,7 @@
 //! The schema of every message and record as data: for dumps, for comments in packet captures, and for generators
 //! of test inputs, which interpret messages instead of knowing them.
 
+pub mod json;
 mod table;
 
 pub use table::SCHEMAS;

@@ -1,0 +1,3 @@
+//! The `kafka-*` commands.
+
+pub mod dump_log;
