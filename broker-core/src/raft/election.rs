@@ -549,16 +549,8 @@ mod tests {
 
     #[test]
     fn successors_wait_their_turn() {
-        let cases = [
-            (0, 0, 0),
-            (0, 3, 0),
-            (1, 3, 250),
-            (2, 3, 500),
-            (3, 3, 1_000),
-            (1, 2, 500),
-            (1, 70, 0),
-            (69, 70, 0),
-        ];
+        let cases =
+            [(0, 0, 0), (0, 3, 0), (1, 3, 250), (2, 3, 500), (3, 3, 1_000), (1, 2, 500), (70, 70, 1_000)];
         for (position, candidates, want) in cases {
             assert_eq!(end_epoch_backoff_ms(position, candidates, 1_000), want, "{position} of {candidates}");
         }

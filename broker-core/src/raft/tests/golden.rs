@@ -1,0 +1,1 @@
+//! The disks of Apache Kafka 4.3.1, and what the quorum writes itself, byte by byte.

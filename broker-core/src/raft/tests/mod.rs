@@ -1,0 +1,7 @@
+//! The quorum as a whole: clusters in one process, with faults from seeds, and the story of single mechanisms.
+
+mod cluster;
+mod golden;
+mod seeds;
+mod stories;
+mod wire_form;
