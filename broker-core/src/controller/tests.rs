@@ -3,6 +3,7 @@
 mod alter_partition;
 mod brokers;
 mod configs;
+mod golden;
 mod harness;
 mod leadership;
 mod random;

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-/// Features by name: what a node of this version supports, and what a new cluster is formatted with (4.3-IV0).
+/// Features by name, and what a node of this version (4.3-IV0) supports of them.
 pub mod feature {
     use super::super::cluster::FeatureRange;
 
@@ -27,16 +27,6 @@ pub mod feature {
         ("streams.version", range(0, 1)),
         ("transaction.version", range(0, 2)),
         (ELIGIBLE_LEADER_REPLICAS, range(0, 1)),
-    ];
-
-    /// The finalized levels of a new cluster, in the order of Kafka's bootstrap records.
-    pub const BOOTSTRAP: [(&str, i16); 6] = [
-        (METADATA_VERSION, METADATA_VERSION_LATEST),
-        (ELIGIBLE_LEADER_REPLICAS, 1),
-        ("group.version", 1),
-        ("share.version", 1),
-        ("streams.version", 1),
-        ("transaction.version", 2),
     ];
 
     /// 3.3-IV3, the oldest that 4.x reads.
