@@ -16,7 +16,10 @@ fuzz_target!(|data: &[u8]| {
         }
         1 => {
             if let Ok(key) = GroupKey::decode(body) {
-                assert_eq!(GroupKey::decode(&key.encode().expect("what was decoded can be encoded")), Ok(key));
+                assert_eq!(
+                    GroupKey::decode(&key.encode().expect("what was decoded can be encoded")),
+                    Ok(key)
+                );
             }
         }
         2 => {

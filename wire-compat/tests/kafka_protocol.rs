@@ -116,7 +116,10 @@ fn batches_are_understood() {
     let mut count = 0;
     for (ours, theirs) in ours.iter().zip(&records) {
         let ours = ours.expect("a record");
-        assert_eq!((ours.offset, ours.timestamp, ours.sequence), (theirs.offset, theirs.timestamp, theirs.sequence));
+        assert_eq!(
+            (ours.offset, ours.timestamp, ours.sequence),
+            (theirs.offset, theirs.timestamp, theirs.sequence)
+        );
         assert_eq!((ours.key, ours.value), (theirs.key.as_deref(), theirs.value.as_deref()));
         let headers: Vec<_> = ours.headers.map(|h| (h.key.into_owned(), h.value)).collect();
         let theirs_headers: Vec<_> =

@@ -137,38 +137,25 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    /// What is wrong when no record is to come, once.
-    #[cold]
-    fn end(&mut self) -> Option<Result<Record<'a>, BatchError>> {
-        let left = core::mem::replace(&mut self.left, ENDED);
-        if left == ENDED {
-            None
-        } else if left < 0 {
-            Some(Err(BatchError::Record("their number is negative")))
-        } else {
-            let all_read = self.cursor.left.is_empty();
-            (!all_read).then_some(Err(BatchError::Record("bytes are left after the last one")))
-        }
-    }
-
     #[inline(always)]
     fn read(&mut self) -> Result<Record<'a>, Flaw> {
-        let before = self.cursor.left.len();
-        let Ok(len) = usize::try_from(self.cursor.varint()?) else {
+        let mut cursor = self.cursor;
+        let Ok(len) = usize::try_from(cursor.varint()?) else {
             return Err(Flaw::NegativeSize);
         };
-        let mut body = Cursor { left: self.cursor.take(len)? };
-        let size_in_bytes = before - self.cursor.left.len();
+        let mut body = Cursor { left: cursor.take(len)? };
+        let size_in_bytes = self.cursor.left.len() - cursor.left.len();
+        self.cursor = cursor;
         // The attributes of a record: none are defined.
         body.byte()?;
         let timestamp_delta = body.varlong()?;
         let offset_delta = body.varint()?;
         let key = body.bytes_opt()?;
         let value = body.bytes_opt()?;
-        let headers = headers(&mut body)?;
-        if !body.left.is_empty() {
-            return Err(Flaw::Size);
-        }
+        let headers = match body.varint()? {
+            0 if body.left.is_empty() => Headers::default(),
+            count => headers(body.left, count)?,
+        };
         let sequence = match self.base_sequence {
             base if base >= 0 => increment_sequence(base, offset_delta),
             _ => NO_SEQUENCE,
@@ -201,30 +188,37 @@ impl<'a> Iterator for RecordIter<'a> {
                 }
             });
         }
-        self.end()
+        let left = core::mem::replace(&mut self.left, ENDED);
+        ended(left, self.cursor.left).map(Err)
     }
 }
 
-/// Reads the headers of a record and checks them, so that iterating them cannot fail.
-#[inline(always)]
-fn headers<'a>(body: &mut Cursor<'a>) -> Result<Headers<'a>, Flaw> {
-    match body.varint()? {
-        0 => Ok(Headers::default()),
-        count => some_headers(body, count),
+/// What is wrong when no record is to come, once.
+#[cold]
+fn ended(left: i64, bytes: &[u8]) -> Option<BatchError> {
+    match left {
+        ENDED => None,
+        0 if bytes.is_empty() => None,
+        0 => Some(BatchError::Record("bytes are left after the last one")),
+        _ => Some(BatchError::Record("their number is negative")),
     }
 }
 
+/// Takes what is left of a record as so many headers, and checks them, so that iterating them cannot fail.
 #[inline(never)]
-fn some_headers<'a>(body: &mut Cursor<'a>, count: i32) -> Result<Headers<'a>, Flaw> {
-    let bytes = body.left;
+fn headers(bytes: &[u8], count: i32) -> Result<Headers<'_>, Flaw> {
     let Ok(count) = usize::try_from(count) else {
         return Err(Flaw::NegativeHeaders);
     };
+    let mut body = Cursor { left: bytes };
     for _ in 0..count {
         if body.bytes_opt()?.is_none() {
             return Err(Flaw::NullHeaderKey);
         }
         body.bytes_opt()?;
     }
-    Ok(Headers { count, bytes: &bytes[..bytes.len() - body.left.len()] })
+    if !body.left.is_empty() {
+        return Err(Flaw::Size);
+    }
+    Ok(Headers { count, bytes })
 }

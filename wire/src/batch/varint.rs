@@ -72,25 +72,13 @@ impl<'a> Cursor<'a> {
                 self.left = rest;
                 (first & 0x7f) as u32 | (second as u32) << 7
             }
-            _ => self.long_varint()?,
+            _ => {
+                let (raw, rest) = long_varint(self.left)?;
+                self.left = rest;
+                raw
+            }
         };
         Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
-    }
-
-    #[inline(never)]
-    fn long_varint(&mut self) -> Result<u32, Flaw> {
-        let mut raw = 0;
-        for shift in [0, 7, 14, 21, 28] {
-            let byte = self.byte()?;
-            if shift == 28 && byte > 0x0f {
-                break;
-            }
-            raw |= ((byte & 0x7f) as u32) << shift;
-            if byte < 0x80 {
-                return Ok(raw);
-            }
-        }
-        Err(Flaw::Varint)
     }
 
     /// A varint of at most 64 bits.
@@ -105,25 +93,13 @@ impl<'a> Cursor<'a> {
                 self.left = rest;
                 (first & 0x7f) as u64 | (second as u64) << 7
             }
-            _ => self.long_varlong()?,
+            _ => {
+                let (raw, rest) = long_varlong(self.left)?;
+                self.left = rest;
+                raw
+            }
         };
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
-    }
-
-    #[inline(never)]
-    fn long_varlong(&mut self) -> Result<u64, Flaw> {
-        let mut raw = 0;
-        for shift in [0, 7, 14, 21, 28, 35, 42, 49, 56, 63] {
-            let byte = self.byte()?;
-            if shift == 63 && byte > 0x01 {
-                break;
-            }
-            raw |= ((byte & 0x7f) as u64) << shift;
-            if byte < 0x80 {
-                return Ok(raw);
-            }
-        }
-        Err(Flaw::Varint)
     }
 
     /// A length and so many bytes; null if the length is negative.
@@ -134,6 +110,38 @@ impl<'a> Cursor<'a> {
             Err(_) => Ok(None),
         }
     }
+}
+
+// The long ones take and give the bytes by value: were the cursor borrowed here, it could not live in registers.
+
+#[inline(never)]
+fn long_varint(bytes: &[u8]) -> Result<(u32, &[u8]), Flaw> {
+    let mut raw = 0;
+    for (i, &byte) in bytes.iter().take(5).enumerate() {
+        if i == 4 && byte > 0x0f {
+            return Err(Flaw::Varint);
+        }
+        raw |= ((byte & 0x7f) as u32) << (7 * i);
+        if byte < 0x80 {
+            return Ok((raw, &bytes[i + 1..]));
+        }
+    }
+    Err(Flaw::Short)
+}
+
+#[inline(never)]
+fn long_varlong(bytes: &[u8]) -> Result<(u64, &[u8]), Flaw> {
+    let mut raw = 0;
+    for (i, &byte) in bytes.iter().take(10).enumerate() {
+        if i == 9 && byte > 0x01 {
+            return Err(Flaw::Varint);
+        }
+        raw |= ((byte & 0x7f) as u64) << (7 * i);
+        if byte < 0x80 {
+            return Ok((raw, &bytes[i + 1..]));
+        }
+    }
+    Err(Flaw::Short)
 }
 
 fn zigzag(value: i64) -> u64 {
