@@ -29,7 +29,8 @@ impl Tool<'_> {
         let whole = self.open(path)?;
         let content = Rope::from(whole.slice(..whole.len().min(self.options.max_bytes)));
         let mut position = 0;
-        let mut last_offset = None;
+        // So that a segment that does not begin at 0 is told as well, as Kafka 4.3 does.
+        let mut last_offset = -1;
         let mut batches = Batches::new(&content);
         for batch in &mut batches {
             let batch = batch.map_err(|error| not_a_batch(error, &whole[position..], path))?;
@@ -76,22 +77,15 @@ impl Tool<'_> {
         ));
     }
 
-    fn print_records(
-        &mut self,
-        path: &str,
-        batch: &Batch,
-        last_offset: &mut Option<i64>,
-    ) -> Result<(), Fatal> {
+    fn print_records(&mut self, path: &str, batch: &Batch, last_offset: &mut i64) -> Result<(), Fatal> {
         let records =
             batch.records(self.codecs, DECOMPRESSED_LIMIT).map_err(|error| unreadable(error, path))?;
         for record in &records {
             let record = record.map_err(|error| unreadable(error, path))?;
-            if let Some(last) = *last_offset
-                && record.offset != last + 1
-            {
-                note(&mut self.findings.non_consecutive, path, (last, record.offset));
+            if record.offset != *last_offset + 1 {
+                note(&mut self.findings.non_consecutive, path, (*last_offset, record.offset));
             }
-            *last_offset = Some(record.offset);
+            *last_offset = record.offset;
             let line = self.record_text(&batch.header, &record);
             self.line(&line);
         }
