@@ -355,8 +355,8 @@ impl Core {
             (Call::Fetcher(call), Some(broker), _) => {
                 broker.replicas.handle_fetch_outcome(ctx, &self.image, call, outcome);
             }
-            (Call::AlterPartition(_), Some(broker), _) => {
-                broker.replicas.handle_alter_partition_outcome(ctx, &self.image, outcome);
+            (Call::AlterPartition(call), Some(broker), _) => {
+                broker.replicas.handle_alter_partition_outcome(ctx, &self.image, call, outcome);
             }
             (Call::Forward(call), Some(broker), _) => broker.forwarder.handle_outcome(ctx, call, outcome),
             (Call::Lifecycle(LifecycleCall::RegisterController), _, Some(role)) => {

@@ -25,10 +25,15 @@ const ALTER_PARTITION_VERSION: i16 = 3;
 /// How long to wait after a failure of the whole request.
 const RETRY_BACKOFF: Nanos = Nanos::from_millis(50);
 
-/// What is kept of an AlterPartition request until its answer comes: the replica manager knows the rest, since only one
-/// is under way.
+/// What is kept of a request to the controller until its answer comes: the replica manager knows the rest, since only
+/// one of a kind is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlterPartitionCall;
+pub enum AlterPartitionCall {
+    /// AlterPartition.
+    AlterPartition,
+    /// AssignReplicasToDirs.
+    AssignReplicasToDirs,
+}
 
 /// A proposal that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -128,17 +133,26 @@ impl ReplicaManager {
         }
         self.alter.in_flight = Some(sent);
         let timeout = ctx.config.lifecycle.controller_socket_timeout;
-        let call = Call::AlterPartition(AlterPartitionCall);
+        let call = Call::AlterPartition(AlterPartitionCall::AlterPartition);
         ctx.net.call(ctx.now, ctx.out, controller, &request, ALTER_PARTITION_VERSION, timeout, call);
     }
 
-    /// The answer to an AlterPartition request came, or it failed.
+    /// The answer to a request to the controller came, or it failed.
     pub fn handle_alter_partition_outcome(
         &mut self,
         ctx: &mut Ctx<'_>,
         image: &MetadataImage,
+        call: AlterPartitionCall,
         outcome: CallOutcome,
     ) {
+        match call {
+            AlterPartitionCall::AlterPartition => self.alter_partition_answered(ctx, image, outcome),
+            AlterPartitionCall::AssignReplicasToDirs => self.assignments_answered(ctx, outcome),
+        }
+        self.finish(ctx, image);
+    }
+
+    fn alter_partition_answered(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, outcome: CallOutcome) {
         let sent = self.alter.in_flight.take().expect("an outcome belongs to the request under way");
         let response = match &outcome {
             CallOutcome::Answered { body, version } => {
@@ -164,7 +178,6 @@ impl ReplicaManager {
                 sent.into_iter().for_each(|sent| self.propose_again(sent));
             }
         }
-        self.finish(ctx, image);
     }
 
     fn propose_again(&mut self, sent: Sent) {

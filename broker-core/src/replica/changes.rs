@@ -117,6 +117,7 @@ impl ReplicaManager {
 
     fn lead(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, local: &Local<'_>) {
         let Some(ix) = self.replica(ctx, image, local.topic, local.index, local.registration) else { return };
+        self.check_assignment(ctx, ix, local.registration);
         self.stop_fetching(ix);
         // What followers fetched so far belongs to the epoch that ends.
         self.notify_changed(ix, false);
@@ -145,6 +146,7 @@ impl ReplicaManager {
 
     fn follow(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, local: &Local<'_>) {
         let Some(ix) = self.replica(ctx, image, local.topic, local.index, local.registration) else { return };
+        self.check_assignment(ctx, ix, local.registration);
         let led = self.table.get(ix).is_leader();
         let Some(new_epoch) = self.table.get_mut(ix).make_follower(local.registration) else { return };
         if led || new_epoch {

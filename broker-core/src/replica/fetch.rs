@@ -498,7 +498,11 @@ impl ReplicaManager {
                 set.session_id
             }
         };
-        self.send_response(ctx, image, at, op, session_id, &reads);
+        for read in &reads {
+            let gave = !read.records.is_empty() || read.error.is_error() || read.diverging.is_some();
+            self.sets.get_mut(at).entry_mut(read.entry).gave = gave;
+        }
+        self.send_response(ctx, image, at, op, session_id, &mut reads);
         if self.sets.get(at).session_id == INVALID_SESSION_ID {
             self.drop_set(at);
         } else {
@@ -531,8 +535,11 @@ impl ReplicaManager {
             // After an error the partition is told again as soon as the error is gone.
             entry.told_high_watermark = if read.error.is_error() { -1 } else { read.high_watermark };
             entry.told_log_start = read.log_start_offset;
-            entry.gave = !read.records.is_empty() || read.error.is_error() || read.diverging.is_some();
-            if kind == FetchKind::Incremental && !read.records.is_empty() {
+            if kind == FetchKind::Incremental
+                && entry.gave
+                && read.error.is_none()
+                && read.diverging.is_none()
+            {
                 set.move_to_end(read.entry);
             }
         }
@@ -586,13 +593,13 @@ impl ReplicaManager {
         at: SetIx,
         op: FetchOp,
         session_id: i32,
-        reads: &[Read],
+        reads: &mut [Read],
     ) {
         let set = self.sets.get(at);
         let mut response = FetchResponse { session_id, ..FetchResponse::default() };
         let mut hints: Vec<LeaderHint<'_>> = Vec::new();
         for unknown in [false, true] {
-            for read in reads.iter().filter(|r| r.unknown == unknown) {
+            for read in reads.iter_mut().filter(|r| r.unknown == unknown) {
                 let entry = set.entry(read.entry);
                 let mut data = partition_data(entry, op.isolation, read);
                 if op.token.version >= 16
@@ -815,7 +822,7 @@ fn refuse(ctx: &mut Ctx<'_>, token: RequestToken, error: ErrorCode, session_id: 
     ctx.net.respond(ctx.out, token, &response);
 }
 
-fn partition_data(entry: &Entry, isolation: Isolation, read: &Read) -> PartitionData {
+fn partition_data(entry: &Entry, isolation: Isolation, read: &mut Read) -> PartitionData {
     let diverging = read.diverging.map_or_else(EpochEndOffset::default, |end| EpochEndOffset {
         epoch: end.epoch,
         end_offset: end.offset,
@@ -830,7 +837,7 @@ fn partition_data(entry: &Entry, isolation: Isolation, read: &Read) -> Partition
         diverging_epoch: diverging,
         aborted_transactions: (isolation == Isolation::LastStableOffset && readable).then(Vec::new),
         preferred_read_replica: read.preferred_read_replica,
-        records: Some(read.records.clone()),
+        records: Some(core::mem::take(&mut read.records)),
         ..PartitionData::default()
     }
 }

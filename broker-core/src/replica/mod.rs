@@ -11,9 +11,10 @@
 //!
 //! Each mechanism has a file: the rules in [`isr`], sessions in `session`, serving in `fetch`, `produce`, `offsets`,
 //! `delete_records` and `log_dirs`, following in `fetcher`, ISR changes in `alter`, the metadata in `changes`, files in
-//! `storage`. No work on the path of a message is proportional to the number of partitions.
+//! `storage`, and which directory they lie in in `assignments`. No work on the path of a message is proportional to the number of partitions.
 
 mod alter;
+mod assignments;
 mod changes;
 mod delete_records;
 mod fetch;
@@ -43,6 +44,7 @@ pub use alter::AlterPartitionCall;
 pub use fetcher::FetchCall;
 
 use alter::AlterPartitions;
+use assignments::Assignments;
 use changes::{not_hosted, topic_of};
 use fetch::Read;
 use fetcher::Fetchers;
@@ -164,6 +166,7 @@ pub struct ReplicaManager {
     purgatory: Purgatory,
     fetchers: Fetchers,
     alter: AlterPartitions,
+    assignments: Assignments,
     log_timers: BTreeSet<(Instant, PartitionIx)>,
     schedule: Schedule,
     /// Replicas that went offline; what waits for them is answered at the end of the call.
@@ -196,6 +199,7 @@ impl ReplicaManager {
             purgatory: Purgatory::default(),
             fetchers: Fetchers::default(),
             alter: AlterPartitions::default(),
+            assignments: Assignments::default(),
             log_timers: BTreeSet::new(),
             schedule: Schedule::new(now.mono, &config.replica),
             offline: Vec::new(),
@@ -224,6 +228,7 @@ impl ReplicaManager {
             self.log_timers.first().map(|(at, _)| *at),
             self.fetchers.deadline(),
             self.alter.retry_at,
+            self.assignments.send_at,
             self.storage.deadline(),
         ];
         others.into_iter().flatten().fold(Some(self.schedule.next()), |next, at| next.map(|n| n.min(at)))
@@ -292,6 +297,7 @@ impl ReplicaManager {
         self.complete_ready(ctx, image);
         if !self.stopping {
             self.send_alter_partitions(ctx);
+            self.send_assignments(ctx, image);
             self.send_fetches(ctx);
         }
     }

@@ -617,6 +617,11 @@ impl ReplicaManager {
     pub(super) fn log_dirs(&self) -> impl Iterator<Item = (usize, &str, bool)> {
         self.storage.dirs.iter().enumerate().map(|(at, d)| (at, &*d.path, d.log_dir.is_some()))
     }
+
+    /// The id of a log directory; zero if it has none.
+    pub(super) fn directory_id(&self, dir: usize) -> Uuid {
+        self.storage.dirs[dir].id
+    }
 }
 
 fn random_uuid(ctx: &mut Ctx<'_>) -> Uuid {

@@ -110,6 +110,8 @@ pub(super) struct Cluster {
     pub proposals: Vec<(i32, i32, Vec<(i32, i64)>)>,
     pub events: Vec<(Instant, i32, Event)>,
     overrides: BTreeMap<String, String>,
+    /// Frames that were delivered to brokers.
+    pub frames: u64,
 }
 
 impl Cluster {
@@ -137,6 +139,7 @@ impl Cluster {
             proposals: Vec::new(),
             events: Vec::new(),
             overrides,
+            frames: 0,
         };
         for id in 1..=n {
             let mut disk = MemDisk::new();
@@ -568,6 +571,7 @@ impl Cluster {
             What::Connected => broker.net.connected(now, &mut broker.out, conn),
             What::Closed => broker.net.closed(now, conn, ConnError::Reset),
             What::Frame(frame) => {
+                self.frames += 1;
                 let arrived = broker.net.frame(now, &mut broker.out, conn, frame);
                 self.arrived(id, arrived);
             }
@@ -624,7 +628,7 @@ impl Cluster {
     fn outcome(&mut self, id: i32, call: Call, outcome: CallOutcome) {
         self.with(id, |manager, ctx, image| match call {
             Call::Fetcher(call) => manager.handle_fetch_outcome(ctx, image, call, outcome),
-            Call::AlterPartition(_) => manager.handle_alter_partition_outcome(ctx, image, outcome),
+            Call::AlterPartition(call) => manager.handle_alter_partition_outcome(ctx, image, call, outcome),
             other => panic!("an outcome of {other:?}"),
         });
     }
