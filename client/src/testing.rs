@@ -32,6 +32,7 @@ use wire::messages::produce_response::{PartitionProduceResponse, ProduceResponse
 use wire::{ApiKey, Codecs, Message, Reader, Rope, Uuid};
 
 use crate::Rng;
+use crate::backoff::below;
 use crate::event::{ClientEvent, Fate, Made};
 use crate::io::{Input, Output, Outputs, Process};
 
@@ -162,6 +163,8 @@ pub struct Fake {
     pub versions: BTreeMap<ApiKey, (i16, i16)>,
     pub rule: Rule,
     pub handlers: BTreeMap<ApiKey, Handler>,
+    /// Damages every third answer.
+    pub mangle: Option<Rng>,
     pub seen: Vec<Seen>,
     pub events: Vec<(Instant, ClientEvent)>,
     pub exit: Option<i32>,
@@ -207,6 +210,7 @@ impl Fake {
             versions: BTreeMap::new(),
             rule: Box::new(|_| Fall::Answer),
             handlers: BTreeMap::new(),
+            mangle: None,
             seen: Vec::new(),
             events: Vec::new(),
             exit: None,
@@ -325,7 +329,11 @@ impl Fake {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Connect { conn, to } => {
-                let node: i32 = to.host.strip_prefix("broker-").unwrap().parse().unwrap();
+                let node = to.host.strip_prefix("broker-").and_then(|id| id.parse().ok());
+                let Some(node) = node.filter(|node| (1..=self.brokers).contains(node)) else {
+                    let input = Input::ConnectFailed { conn, why: ConnError::UnknownHost };
+                    return self.later(LATENCY, Due::ToClient { input });
+                };
                 if self.silent.contains(&node) {
                     return;
                 }
@@ -358,7 +366,10 @@ impl Fake {
 
     fn deliver(&mut self, machine: &mut dyn Machine, due: Due) {
         match due {
-            Due::ToClient { input } => {
+            Due::ToClient { mut input } => {
+                if let (Some(rng), Input::Frame { frame, .. }) = (&mut self.mangle, &mut input) {
+                    mangle(frame, rng);
+                }
                 let dead = match &input {
                     Input::Frame { conn, .. } => !self.conns.contains_key(conn),
                     _ => false,
@@ -676,7 +687,6 @@ impl Fake {
                 timestamp: -1,
                 offset: if asked.timestamp == -2 { partition.start } else { partition.end() },
                 leader_epoch: partition.epoch,
-                ..ListOffsetsPartitionResponse::default()
             }
         };
         let topic = |topic: &wire::messages::list_offsets_request::ListOffsetsTopic<'_>| {
@@ -715,6 +725,22 @@ impl Fake {
         }
         OffsetForLeaderEpochResponse { topics, ..Default::default() }
     }
+}
+
+/// Flips bits of every third frame, or cuts it off.
+fn mangle(frame: &mut Rope, rng: &mut Rng) {
+    let mut bytes = frame.to_bytes().to_vec();
+    // The correlation id stays, so that what comes after it is looked at.
+    if below(rng, 3) > 0 || bytes.len() <= 4 {
+        return;
+    }
+    let at = 4 + below(rng, bytes.len() as u64 - 4) as usize;
+    match below(rng, 4) {
+        0 => bytes.truncate(at),
+        1 => bytes[at] = 0xff,
+        _ => bytes[at] ^= 1 << below(rng, 8),
+    }
+    *frame = Rope::from(bytes::Bytes::from(bytes));
 }
 
 /// Settings from pairs.

@@ -128,8 +128,8 @@ impl Link<'_> {
     }
 
     fn send<'r, R: Request<'r>>(self, request: &R) {
-        let options = SendOptions { timeout: Some(self.timeout), answered: true };
-        self.net.send(self.now, self.node, request, self.version, options, self.request, self.out);
+        let options = SendOptions { version: self.version, timeout: Some(self.timeout), answered: true };
+        self.net.send(self.now, self.node, request, options, self.request, self.out);
     }
 }
 

@@ -133,20 +133,14 @@ impl Op for Lookup {
                 _ => drop(retry.insert(partition.clone(), at)),
             }
         }
-        let lookup_only = by_leader.is_empty();
         let mut next: Vec<NextRequest> =
             by_leader.into_iter().map(|(leader, partitions)| self.fulfil(leader, partitions)).collect();
         let waits = !retry.is_empty();
         if waits {
-            // Leaders that are known wait with the others: one backoff for all is what tells least.
-            if lookup_only {
-                let code = response
-                    .topics
-                    .iter()
-                    .map(|topic| ErrorCode(topic.error_code))
-                    .find(|code| *code != ErrorCode::NONE)
-                    .unwrap_or(ErrorCode::LEADER_NOT_AVAILABLE);
-                self.partitions = retry;
+            if next.is_empty() && failed.is_empty() {
+                let codes = response.topics.iter().map(|topic| ErrorCode(topic.error_code));
+                let code = codes.into_iter().find(|code| code.is_error());
+                let code = code.unwrap_or(ErrorCode::LEADER_NOT_AVAILABLE);
                 return Step::Failed(ClientError::from_code(code, None));
             }
             next.push(self.wanted.lookup(retry));
@@ -155,7 +149,8 @@ impl Op for Lookup {
         if next.is_empty() {
             return Step::Done(known.expect("every partition is somewhere"));
         }
-        Step::Next { known, next, after_error: false }
+        // Leaders that are known wait with the others.
+        Step::Next { known, next, after_error: waits }
     }
 
     fn failed(&mut self, error: ClientError) -> AdminResult {
@@ -210,7 +205,6 @@ impl Op for ListOffsets {
                 partition_index: partition.partition,
                 current_leader_epoch: -1,
                 timestamp,
-                ..ListOffsetsPartition::default()
             };
             match topics.last_mut().filter(|topic| topic.name == *partition.topic) {
                 Some(topic) => topic.partitions.push(asked),

@@ -23,10 +23,12 @@ use crate::event::TopicPartition;
 use crate::io::{Input, Outputs};
 use crate::testing::{Fake, Fall, Machine, TOPIC, bootstrap, ms, rng, settings};
 
+type Begin = Box<dyn FnOnce(&mut Admin, Now) -> CallId>;
+
 /// An application that makes one call at its start.
 struct Caller {
     admin: Admin,
-    call: Option<Box<dyn FnOnce(&mut Admin, Now) -> CallId>>,
+    call: Option<Begin>,
     results: Vec<(Instant, AdminResult)>,
 }
 
@@ -280,6 +282,19 @@ fn offsets_without_a_leader_time_out() {
     let error = error_of(result);
     assert!(at >= ms(60_000) && at <= ms(61_000), "{at:?}");
     assert_eq!(error.class_simple(), "TimeoutException");
+}
+
+#[test]
+fn answers_that_are_damaged_break_nothing() {
+    for seed in 0..300 {
+        let mut fake = Fake::new(2, 2);
+        fake.mangle = Some(rng(seed));
+        let partitions =
+            BTreeMap::from([(TopicPartition::new(TOPIC, 0), -1), (TopicPartition::new(TOPIC, 1), -2)]);
+        let call =
+            move |admin: &mut Admin, now| admin.list_offsets(now, partitions, Isolation::ReadUncommitted);
+        run(&mut fake, caller(&[], call));
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Fetched {
                 // Batches come whole: what lies before the position was consumed already.
                 if record.offset >= self.next_offset {
                     sink(partition, &record);
-                    self.next_offset = record.offset + 1;
+                    self.next_offset = record.offset.saturating_add(1);
                     taken += 1;
                 }
             };
@@ -179,4 +179,83 @@ fn corrupt(partition: &TopicPartition, why: &str) -> ClientError {
         "Received exception when fetching the next record from {partition}. If needed, please seek past the record to \
          continue consumption. ({why})"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::TopicIndex;
+    use alloc::vec;
+    use codecs::StdCodecs;
+    use wire::batch::{BatchBuilder, BatchOptions, end_txn_marker_batch};
+
+    fn batch(base_offset: i64, producer_id: i64, transactional: bool, values: &[&str]) -> Rope {
+        let mut builder = BatchBuilder::new();
+        for value in values {
+            builder.append(0, None, Some(value.as_bytes()), &[]);
+        }
+        let options = BatchOptions {
+            base_offset,
+            producer_id,
+            producer_epoch: 0,
+            transactional,
+            ..BatchOptions::default()
+        };
+        Rope::from(builder.finish(&StdCodecs, &options).unwrap())
+    }
+
+    fn read(records: &Rope, from: i64, aborted: Option<Vec<AbortedTransaction>>) -> (Vec<i64>, i64) {
+        let mut fetched = Fetched::new((TopicIndex(0), 0), from, records.clone(), aborted);
+        let partition = TopicPartition::new("t", 0);
+        let mut offsets = Vec::new();
+        fetched
+            .take(&partition, 100, true, &StdCodecs, &mut |_, record| offsets.push(record.offset))
+            .unwrap();
+        assert!(fetched.is_consumed());
+        (offsets, fetched.next_offset)
+    }
+
+    #[test]
+    fn aborted_transactions_and_markers_are_left_out_when_reading_committed() {
+        // Producer 1 aborts 0 and 1 at 3, producer 2 commits 2 and 4 at 5, producer 1 commits 6 at 7.
+        let mut records = batch(0, 1, true, &["a", "b"]);
+        records.append(batch(2, 2, true, &["c"]));
+        records.append(marker(3, 1, false));
+        records.append(batch(4, 2, true, &["d"]));
+        records.append(marker(5, 2, true));
+        records.append(batch(6, 1, true, &["e"]));
+        records.append(marker(7, 1, true));
+        let aborted = vec![AbortedTransaction { producer_id: 1, first_offset: 0 }];
+        assert_eq!(read(&records, 0, Some(aborted)), (vec![2, 4, 6], 8));
+        assert_eq!(read(&records, 0, None), (vec![0, 1, 2, 4, 6], 8));
+    }
+
+    fn marker(offset: i64, producer_id: i64, commit: bool) -> Rope {
+        let options =
+            BatchOptions { base_offset: offset, producer_id, producer_epoch: 0, ..BatchOptions::default() };
+        Rope::from(end_txn_marker_batch(&StdCodecs, &options, 0, commit, 0).unwrap())
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_off_is_left_for_the_next_fetch() {
+        let mut records = batch(0, -1, false, &["a", "b", "c"]);
+        let second = batch(3, -1, false, &["d"]);
+        records.append(second.slice(0, second.len() - 1));
+        assert_eq!(read(&records, 1, None), (vec![1, 2], 3));
+    }
+
+    #[test]
+    fn what_is_left_over_comes_with_the_next_poll() {
+        let records = batch(0, -1, false, &["a", "b", "c"]);
+        let mut fetched = Fetched::new((TopicIndex(0), 0), 0, records, None);
+        let partition = TopicPartition::new("t", 0);
+        let mut offsets = Vec::new();
+        for expected in [2, 1] {
+            let taken = fetched
+                .take(&partition, 2, true, &StdCodecs, &mut |_, record| offsets.push(record.offset))
+                .unwrap();
+            assert_eq!(taken, expected);
+        }
+        assert_eq!((offsets, fetched.is_consumed()), (vec![0, 1, 2], true));
+    }
 }

@@ -79,7 +79,7 @@ impl Consumer {
             rack_id: Cow::Owned(self.config.rack.as_deref().unwrap_or("").to_string()),
             ..FetchRequest::default()
         };
-        self.net.send(now, node, &request, version, SendOptions::default(), call, out);
+        self.net.send(now, node, &request, SendOptions::at(version), call, out);
     }
 
     fn fetch_topics(&self, next: &NextFetch, named: bool) -> Vec<FetchTopic<'static>> {

@@ -135,12 +135,8 @@ impl Consumer {
         let mut topics: Vec<(TopicIndex, Vec<ListOffsetsPartition>)> = Vec::new();
         for &((topic, partition), timestamp) in partitions {
             let epoch = self.net.metadata.partition(topic, partition).map_or(-1, |known| known.leader_epoch);
-            let asked = ListOffsetsPartition {
-                partition_index: partition,
-                current_leader_epoch: epoch,
-                timestamp,
-                ..ListOffsetsPartition::default()
-            };
+            let asked =
+                ListOffsetsPartition { partition_index: partition, current_leader_epoch: epoch, timestamp };
             match topics.last_mut().filter(|(last, _)| *last == topic) {
                 Some((_, partitions)) => partitions.push(asked),
                 None => topics.push((topic, alloc::vec![asked])),
@@ -157,7 +153,7 @@ impl Consumer {
             topics,
             timeout_ms: self.net.request_timeout().as_millis().min(i32::MAX as u64) as i32,
         };
-        self.net.send(now, node, &request, version, SendOptions::default(), call, out);
+        self.net.send(now, node, &request, SendOptions::at(version), call, out);
     }
 
     pub(super) fn reset_done(
@@ -321,7 +317,7 @@ impl Consumer {
             .map(|(topic, partitions)| OffsetForLeaderTopic { topic: name(topic), partitions })
             .collect();
         let request = OffsetForLeaderEpochRequest { replica_id: -1, topics };
-        self.net.send(now, node, &request, version, SendOptions::default(), Call::Validate(asked), out);
+        self.net.send(now, node, &request, SendOptions::at(version), Call::Validate(asked), out);
     }
 
     pub(super) fn validate_done(

@@ -70,7 +70,8 @@ fn reads_everything_in_order_from_all_leaders() {
 fn begins_where_it_is_told() {
     let at = |offset: i64| From::Offsets(BTreeMap::from([(TopicPartition::new(TOPIC, 0), offset)]));
     let earliest: &[(&str, &str)] = &[("auto.offset.reset", "earliest")];
-    let cases: Vec<(From, &[(&str, &str)], Vec<i64>)> = vec![
+    type Case<'a> = (From, &'a [(&'a str, &'a str)], Vec<i64>);
+    let cases: Vec<Case<'_>> = vec![
         (From::Beginning, &[], vec![0, 1, 2, 3]),
         (From::End, earliest, vec![3]),
         (From::Reset, &[], vec![3]),
@@ -304,6 +305,21 @@ fn a_session_that_the_broker_forgot_is_made_anew() {
     fake.produce(0, &["shop-1"]);
     fake.run(&mut billing, ms(2000));
     assert_eq!(fake.polled(0), vec![(0, 0), (1, 1)]);
+}
+
+#[test]
+fn answers_that_are_damaged_break_nothing() {
+    for seed in 0..300 {
+        let mut fake = Fake::new(2, 2);
+        fake.produce(0, &["shop-0", "shop-1"]);
+        fake.produce(1, &["shop-2"]);
+        fake.mangle = Some(rng(seed));
+        let mut billing = process(spec(From::Beginning, &[]));
+        fake.start(&mut billing);
+        fake.run(&mut billing, ms(2000));
+        fake.partitions[0].elect(2);
+        fake.run(&mut billing, ms(5000));
+    }
 }
 
 #[test]

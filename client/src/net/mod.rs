@@ -248,16 +248,16 @@ impl<C> NetworkClient<C> {
         now: Instant,
         id: i32,
         request: &R,
-        version: i16,
         options: SendOptions,
         call: C,
         out: &mut Outputs,
     ) {
         let at = self.position(id).expect("a node that is ready is known");
         assert!(self.nodes[at].can_send(self.settings.max_in_flight), "send to a node that is not ready");
+        let version = options.version;
         if options.answered {
             let deadline = now + options.timeout.unwrap_or(self.settings.request_timeout);
-            self.transmit(now, at, request, version, deadline, Kind::Call(call), out);
+            self.transmit(now, at, request, version, (deadline, Kind::Call(call)), out);
         } else {
             let correlation = self.transmit_frame(now, at, request, version, out);
             let (node, key, outcome) = (id, R::KEY, Outcome::Sent);
@@ -349,8 +349,7 @@ impl<C> NetworkClient<C> {
         at: usize,
         request: &R,
         version: i16,
-        deadline: Instant,
-        kind: Kind<C>,
+        (deadline, kind): (Instant, Kind<C>),
         out: &mut Outputs,
     ) {
         let correlation = self.transmit_frame(now, at, request, version, out);
@@ -484,7 +483,7 @@ impl<C> NetworkClient<C> {
             ..ApiVersionsRequest::default()
         };
         let deadline = now + self.settings.request_timeout;
-        self.transmit(now, at, &request, version, deadline, Kind::Versions, out);
+        self.transmit(now, at, &request, version, (deadline, Kind::Versions), out);
     }
 
     fn frame(&mut self, now: Instant, conn: ConnId, frame: &Rope, out: &mut Outputs) {
@@ -644,15 +643,18 @@ impl<C> NetworkClient<C> {
 /// How a request is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct SendOptions {
+    /// Its version: one that [`NetworkClient::version`] gave.
+    pub version: i16,
     /// Until when the answer must come; `request.timeout.ms` unless given.
     pub timeout: Option<Nanos>,
     /// Whether there will be an answer.
     pub answered: bool,
 }
 
-impl Default for SendOptions {
-    fn default() -> SendOptions {
-        SendOptions { timeout: None, answered: true }
+impl SendOptions {
+    /// At a version, with an answer within `request.timeout.ms`.
+    pub fn at(version: i16) -> SendOptions {
+        SendOptions { version, timeout: None, answered: true }
     }
 }
 

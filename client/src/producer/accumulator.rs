@@ -37,8 +37,9 @@ pub(super) struct Slot {
     leader_epoch: i32,
     /// Its entry in `ready_at`.
     ready_at: Option<Instant>,
-    /// How large its last batch became: the next one reserves as much.
+    /// How large its last batch became, in bytes and records: the next one reserves as much.
     last_size: usize,
+    last_count: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -195,8 +196,9 @@ impl Accumulator {
             self.reschedule(at);
             return Err(Exhausted { wanted: limit, available });
         }
-        let capacity = (self.slots[at.0 as usize].last_size + 64).clamp(record.size_upper_bound(), limit);
-        let mut batch = ProducerBatch::new(self.next_id, now, limit, capacity);
+        let slot = self.slot(at);
+        let capacity = (slot.last_size + 64).clamp(record.size_upper_bound(), limit);
+        let mut batch = ProducerBatch::new(self.next_id, now, limit, capacity, slot.last_count + 1);
         let appended = batch.try_append(codec, ratio, record).expect("an empty batch takes a record");
         self.next_id += 1;
         self.memory_used += limit as u64;
@@ -303,6 +305,7 @@ impl Accumulator {
             leader_epoch: -1,
             ready_at: None,
             last_size: 0,
+            last_count: 0,
         });
         next
     }
@@ -452,7 +455,7 @@ impl Accumulator {
             size += records.len();
             batch.last_attempt = now;
             batch.leader_epoch = slot.leader_epoch;
-            slot.last_size = records.len();
+            (slot.last_size, slot.last_count) = (records.len(), batch.count());
             slot.muted = self.keeps_order;
             let (plain, compressed) = batch.plain_and_compressed();
             drained.push(Drained { slot: at, id: batch.id, records });

@@ -106,7 +106,7 @@ pub(super) struct ProducerBatch {
 }
 
 impl ProducerBatch {
-    pub fn new(id: u64, now: Instant, limit: usize, capacity: usize) -> ProducerBatch {
+    pub fn new(id: u64, now: Instant, limit: usize, capacity: usize, records: usize) -> ProducerBatch {
         ProducerBatch {
             id,
             created: now,
@@ -117,7 +117,10 @@ impl ProducerBatch {
             maybe_appended: false,
             memory: limit,
             stamp: Stamp::NONE,
-            body: Body::Open { builder: BatchBuilder::with_capacity(capacity), made: Vec::new() },
+            body: Body::Open {
+                builder: BatchBuilder::with_capacity(capacity),
+                made: Vec::with_capacity(records),
+            },
             sealed: false,
             limit,
             plain: 0,
@@ -236,7 +239,7 @@ impl ProducerBatch {
             let fits = parts.last_mut().and_then(|part| part.try_append(codec, Ratio::START, &new));
             if fits.is_none() {
                 let limit = batch_size.max(new.size_upper_bound());
-                let mut part = ProducerBatch::new(*next_id, self.created, limit, limit);
+                let mut part = ProducerBatch::new(*next_id, self.created, limit, limit, 0);
                 *next_id += 1;
                 part.maybe_appended = self.maybe_appended;
                 part.try_append(codec, Ratio::START, &new);

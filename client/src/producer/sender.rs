@@ -96,8 +96,8 @@ impl Producer {
             timeout_ms: self.net.request_timeout().as_millis().min(i32::MAX as u64) as i32,
             topic_data: self.topic_data(drained, version),
         };
-        let options = SendOptions { timeout: None, answered: self.config.acks != Acks::None };
-        self.net.send(now, node, &request, version, options, call, out);
+        let options = SendOptions { version, timeout: None, answered: self.config.acks != Acks::None };
+        self.net.send(now, node, &request, options, call, out);
         while self.config.acks == Acks::None {
             let Some(done) = self.net.next_done() else { break };
             self.produce_done(now, done, codecs, out);

@@ -398,6 +398,22 @@ fn a_restarted_producer_goes_on_with_its_numbers() {
 }
 
 #[test]
+fn answers_that_are_damaged_break_nothing() {
+    for seed in 0..200 {
+        let mut fake = Fake::new(2, 2);
+        fake.mangle = Some(rng(seed));
+        let mut shop = process(ProducerSpec { partition: None, count: Some(200), ..spec(&[]) });
+        fake.start(&mut shop);
+        fake.run(&mut shop, ms(3000));
+        // Once the answers are whole again, everything gets its outcome.
+        fake.mangle = None;
+        fake.run(&mut shop, ms(200_000));
+        let told = fake.acked().len() + fake.failed().len();
+        assert_eq!(told, 200, "seed {seed}");
+    }
+}
+
+#[test]
 fn the_same_seed_puts_out_the_same_and_another_does_not() {
     let run = |seed: u64| {
         let mut fake = Fake::new(3, 3);

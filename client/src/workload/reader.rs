@@ -163,7 +163,7 @@ impl ReaderClient {
         let metadata = consumer.metadata();
         self.unknown.retain(|topic| {
             let index = metadata.topic_named(topic);
-            !index.is_some_and(|index| metadata.topic(index).error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+            index.is_none_or(|index| metadata.topic(index).error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
         });
         if self.started && self.left.is_empty() && self.unknown.is_empty() {
             self.exit(0, out);
