@@ -1,2 +1,5 @@
 //! The `highwater` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {}

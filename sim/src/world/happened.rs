@@ -3,6 +3,7 @@
 use std::fmt;
 
 use broker_core::event::Event;
+use client::ClientEvent;
 
 use super::disk::Unsynced;
 use super::process::ProcId;
@@ -24,6 +25,12 @@ pub struct Happened {
 pub enum What {
     /// A node says so.
     Node(Event),
+    /// A client says so.
+    Client(ClientEvent),
+    /// A client writes to its standard output.
+    Stdout(String),
+    /// A client writes to its standard error.
+    Stderr(String),
     /// To a process.
     Proc(ProcEvent),
     /// To the links.

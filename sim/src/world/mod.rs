@@ -30,13 +30,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use broker_core::node::Node;
 use wire::drive::Now;
 
 pub use digest::DigestTrail;
 pub use disk::{DiskFault, DiskSpec, FaultKind, SimDisk, Unsynced};
 pub use happened::{Happened, ProcEvent, What};
 pub use link::LinkSpec;
-pub use process::{Boot, Machine, MachineMaker, Make, NODE_START, ProcId, ProcSpec, ProcState, WorkCost};
+pub use process::{
+    Boot, ClientBoot, ClientMaker, Machine, MachineMaker, Make, NODE_START, NodeSetup, ProcId, ProcSpec,
+    ProcState, WorkCost,
+};
 pub use runtime::{Crash, Stage, run};
 pub use step::{Step, WorldError};
 pub use time::{Between, SimTime};
@@ -231,6 +235,22 @@ impl World {
         self.procs[proc.0 as usize].exit_code
     }
 
+    /// A Kafka node, if it runs.
+    pub fn node(&self, proc: ProcId) -> Option<&Node> {
+        match &self.procs[proc.0 as usize].slot {
+            process::Slot::Node(node) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// A client, if it runs.
+    pub fn client(&self, proc: ProcId) -> Option<&client::Process> {
+        match &self.procs[proc.0 as usize].slot {
+            process::Slot::Client(process) => Some(process),
+            _ => None,
+        }
+    }
+
     /// A test harness's state machine, if it runs.
     pub fn machine<M: 'static>(&self, proc: ProcId) -> Option<&M> {
         match &self.procs[proc.0 as usize].slot {
@@ -294,6 +314,7 @@ impl World {
         self.events_wanted = wanted;
         for proc in &mut self.procs {
             proc.out.events_wanted = wanted;
+            proc.client_out.events_wanted = wanted;
         }
     }
 

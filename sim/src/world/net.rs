@@ -238,6 +238,11 @@ impl Net {
         self.listening.push(listening);
     }
 
+    /// A process listens no more. Its connections stay.
+    pub fn stop_listening(&mut self, proc: u32) {
+        self.listening.retain(|l| l.proc != proc);
+    }
+
     /// How many connections exist, in any state.
     pub fn connections(&self) -> usize {
         self.conns.len() - self.free.len()
@@ -414,7 +419,7 @@ impl Net {
 
     /// A process is gone: so are its listeners and its ends of all connections.
     pub fn process_left(&mut self, agenda: &mut Agenda, now: SimTime, proc: u32, how: Leaving) {
-        self.listening.retain(|l| l.proc != proc);
+        self.stop_listening(proc);
         for (_, packed) in std::mem::take(&mut self.by_proc[proc as usize]) {
             let generation = self.conns[(packed >> 1) as usize].generation;
             self.leave(agenda, now, EndRef { packed, generation }, how);

@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use broker_core::config::NodeConfig;
 use broker_core::disk::{Disk, DiskError, Ticket};
 use broker_core::io::{Input, Listener, Output, Outputs};
+use broker_core::node::{NewCluster, Node};
 use bytes::Bytes;
 use wire::Rope;
 use wire::drive::{ConnError, ConnId, Instant, Nanos, Now};
@@ -100,9 +102,36 @@ pub trait Machine: Send {
 /// Makes the [`Machine`] of a new incarnation.
 pub type MachineMaker = Arc<dyn Fn(Boot<'_>) -> Box<dyn Machine> + Send + Sync>;
 
+/// What a client process of a new incarnation is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientBoot {
+    /// The seed of its stream of chance: one for each process and incarnation.
+    pub seed: [u8; 32],
+    /// 1 for the first.
+    pub incarnation: u32,
+    /// The time.
+    pub now: Now,
+}
+
+/// Makes the client process of a new incarnation, or says in words why it cannot.
+pub type ClientMaker = Arc<dyn Fn(ClientBoot) -> Result<client::Process, String> + Send + Sync>;
+
+/// What a Kafka node is made from.
+#[derive(Clone)]
+pub struct NodeSetup {
+    /// Its configuration.
+    pub config: Arc<NodeConfig>,
+    /// What its disk is formatted with.
+    pub cluster: NewCluster,
+}
+
 /// How the incarnations of a process are made.
 #[derive(Clone)]
 pub enum Make {
+    /// A Kafka node, from what its disk holds.
+    Node(NodeSetup),
+    /// A client.
+    Client(ClientMaker),
     /// A state machine of the test harness.
     Machine(MachineMaker),
 }
@@ -122,10 +151,29 @@ pub struct ProcSpec {
     pub make: Make,
 }
 
+impl ProcSpec {
+    /// A Kafka node on a host of its own name, with the usual cost of work.
+    pub fn node(name: &str, setup: NodeSetup) -> ProcSpec {
+        let (name, host) = (name.to_owned(), name.to_owned());
+        ProcSpec { name, host, start: NODE_START, cost: WorkCost::NODE, make: Make::Node(setup) }
+    }
+
+    /// A client process, which starts at once and whose work costs nothing.
+    pub fn client(name: &str, host: &str, make: ClientMaker) -> ProcSpec {
+        let (name, host) = (name.to_owned(), host.to_owned());
+        let start = Between::exactly(Nanos::ZERO);
+        ProcSpec { name, host, start, cost: WorkCost::NONE, make: Make::Client(make) }
+    }
+}
+
 /// What runs in a process.
-pub enum Slot {
+pub(super) enum Slot {
     /// Nothing.
     Empty,
+    /// A Kafka node.
+    Node(Box<Node>),
+    /// A client.
+    Client(Box<client::Process>),
     /// A state machine of the test harness.
     Machine(Box<dyn Machine>),
 }
@@ -134,16 +182,24 @@ impl Clone for Slot {
     fn clone(&self) -> Slot {
         match self {
             Slot::Empty => Slot::Empty,
+            Slot::Node(node) => Slot::Node(node.clone()),
+            Slot::Client(process) => Slot::Client(process.clone()),
             Slot::Machine(machine) => Slot::Machine(machine.box_clone()),
         }
     }
 }
 
 impl Slot {
-    /// Its ports, with the largest frame that each takes.
+    /// Its open ports, with the largest frame that each takes.
     pub(super) fn listeners(&self) -> Vec<(u16, Listener, i32)> {
         match self {
-            Slot::Empty => Vec::new(),
+            Slot::Empty | Slot::Client(_) => Vec::new(),
+            Slot::Node(node) => {
+                let limit = |listener| i32::try_from(node.frame_limit(listener)).unwrap_or(i32::MAX);
+                node.listeners()
+                    .map(|(listener, spec)| (spec.endpoint.port, listener, limit(listener)))
+                    .collect()
+            }
             Slot::Machine(machine) => {
                 let limit = machine.frame_limit();
                 machine.listeners().into_iter().map(|(port, listener)| (port, listener, limit)).collect()
@@ -151,10 +207,23 @@ impl Slot {
         }
     }
 
+    /// Changes whenever the open ports of a node do. Those of others never change.
+    #[inline]
+    pub(super) fn ports_mark(&self) -> u64 {
+        match self {
+            Slot::Node(node) => {
+                node.listeners().fold(1, |mark, (_, spec)| mark << 16 | u64::from(spec.endpoint.port))
+            }
+            Slot::Empty | Slot::Client(_) | Slot::Machine(_) => 0,
+        }
+    }
+
     #[inline]
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Slot::Empty => None,
+            Slot::Node(node) => node.deadline().map(|(at, _)| at),
+            Slot::Client(process) => process.deadline(),
             Slot::Machine(machine) => machine.deadline(),
         }
     }
@@ -198,6 +267,25 @@ impl Item {
         }
     }
 
+    /// As a client's input; `None` for what clients have no use for.
+    pub(super) fn for_client(self) -> Option<client::Input> {
+        Some(match self {
+            Item::Start => client::Input::Start,
+            Item::Connected { conn } => client::Input::Connected { conn },
+            Item::ConnectFailed { conn, why } => client::Input::ConnectFailed { conn, why },
+            Item::Frame { conn, frame, .. } => client::Input::Frame { conn, frame },
+            Item::Closed { conn, why } => client::Input::Closed { conn, why },
+            Item::Timer => client::Input::Timer,
+            Item::Shutdown => client::Input::Stop,
+            Item::Stdin { bytes } => client::Input::Stdin { bytes },
+            Item::StdinClosed => client::Input::StdinClosed,
+            // Clients listen nowhere, wait for answers rather than fill buffers, and have no disk.
+            Item::Accepted { .. } | Item::Oversized { .. } | Item::Sent { .. } | Item::Synced { .. } => {
+                return None;
+            }
+        })
+    }
+
     /// As a node's input; `None` for what nodes have no use for.
     pub(super) fn for_node(self) -> Option<Input> {
         Some(match self {
@@ -229,16 +317,22 @@ pub(super) struct Proc {
     pub executed: u32,
     pub slot: Slot,
     pub out: Outputs,
+    pub client_out: client::Outputs,
+    /// [`Slot::ports_mark`] when its ports were last told to the network.
+    pub ports_mark: u64,
     pub inbox: VecDeque<Item>,
     /// Its outputs leave, and it takes the next input, at this instant.
     pub busy_until: Option<SimTime>,
     /// What came due while it was paused.
     pub missed_wake: bool,
     pub missed_boot: bool,
-    /// When its timer is in the agenda; [`SimTime::END`]: it is not.
-    pub timer_at: SimTime,
+    /// When its timer is in the agenda, soonest last: a deadline that moves on leaves its key behind, to be looked at
+    /// again when that is due, so that a far deadline has one key however often a near one comes before it.
+    pub timers: Vec<SimTime>,
     pub timer_waits: bool,
     pub exit_code: Option<i32>,
+    /// How many times its disk was wiped.
+    pub wiped: u32,
 }
 
 impl Proc {
@@ -253,13 +347,16 @@ impl Proc {
             executed: 0,
             slot: Slot::Empty,
             out: Outputs::new(0),
+            client_out: client::Outputs::new(0),
+            ports_mark: 0,
             inbox: VecDeque::new(),
             busy_until: None,
             missed_wake: false,
             missed_boot: false,
-            timer_at: SimTime::END,
+            timers: Vec::new(),
             timer_waits: false,
             exit_code: None,
+            wiped: 0,
         }
     }
 
@@ -289,7 +386,8 @@ impl Proc {
     /// Whether it is the process that uses its host's disk.
     pub fn owns_disk(&self) -> bool {
         match self.spec.make {
-            Make::Machine(_) => true,
+            Make::Node(_) | Make::Machine(_) => true,
+            Make::Client(_) => false,
         }
     }
 
@@ -299,11 +397,13 @@ impl Proc {
         self.paused = false;
         self.slot = Slot::Empty;
         self.out.items.clear();
+        self.client_out.items.clear();
+        self.ports_mark = 0;
         self.inbox.clear();
         self.busy_until = None;
         self.missed_wake = false;
         self.missed_boot = false;
-        self.timer_at = SimTime::END;
+        self.timers.clear();
         self.timer_waits = false;
     }
 }

@@ -1,18 +1,23 @@
 //! The world's loop: what is due is handed to the process that it concerns, and what that wants is carried out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use broker_core::config::NodeConfig;
 use broker_core::disk::Ticket;
 use broker_core::io::Output;
+use broker_core::node::{NewCluster, Node};
+use client::Output as ClientOutput;
+use codecs::StdCodecs;
 use wire::drive::{ConnId, Nanos, Now};
 
 use super::agenda::Kind;
 use super::chance::derive_seed;
 use super::digest::ItemKind;
-use super::disk::DiskPort;
-use super::happened::{ProcEvent, What};
+use super::disk::{DiskPort, Unsynced};
+use super::happened::{Happened, ProcEvent, What};
 use super::net::{Arrival, Leaving, Listening};
-use super::process::{Boot, Item, Make, ProcId, ProcState, Slot};
+use super::process::{Boot, ClientBoot, Item, Make, ProcId, ProcState, Slot};
 use super::runtime::panic_text;
 use super::time::SimTime;
 use super::{STEPS_AN_INSTANT, World};
@@ -82,7 +87,7 @@ impl World {
         }
     }
 
-    /// Lets virtual time pass until `at`, with all that happens up to and at that instant.
+    /// Moves the world's clock.
     pub(super) fn move_to(&mut self, at: SimTime) {
         assert!(at >= self.now, "time does not go back");
         if at > self.now {
@@ -241,9 +246,19 @@ impl World {
             incarnation: proc.incarnation,
             cost: Nanos::ZERO,
         };
-        let (slot, out) = (&mut proc.slot, &mut proc.out);
+        let (slot, out, client_out) = (&mut proc.slot, &mut proc.out, &mut proc.client_out);
         let handled = catch_unwind(AssertUnwindSafe(|| match slot {
             Slot::Empty => {}
+            Slot::Node(node) => {
+                if let Some(input) = item.for_node() {
+                    node.handle(clocks, input, &mut disk, out);
+                }
+            }
+            Slot::Client(process) => {
+                if let Some(input) = item.for_client() {
+                    process.handle(clocks, input, &StdCodecs, client_out);
+                }
+            }
             Slot::Machine(machine) => {
                 if let Some(input) = item.for_node() {
                     machine.handle(clocks, input, &mut disk, out);
@@ -307,8 +322,7 @@ impl World {
         self.take_waiting(p);
     }
 
-    /// Puts a process's deadline into the agenda, if nothing earlier is there. A key that has become too early is looked
-    /// at again when it is due.
+    /// Puts a process's deadline into the agenda, if nothing earlier is there.
     #[inline]
     fn arm_timer(&mut self, p: u32) {
         let proc = &mut self.procs[p as usize];
@@ -317,18 +331,22 @@ impl World {
         }
         let Some(deadline) = proc.slot.deadline() else { return };
         let at = SimTime(deadline.0).max(self.now);
-        if at < proc.timer_at {
-            proc.timer_at = at;
+        if proc.timers.last().is_none_or(|soonest| at < *soonest) {
+            proc.timers.push(at);
             self.agenda.push(at, Kind::Timer, p, proc.incarnation);
         }
     }
 
     fn timer(&mut self, p: u32, incarnation: u32) -> Step {
         let proc = &mut self.procs[p as usize];
-        if proc.incarnation != incarnation || proc.timer_at != self.now {
+        if proc.incarnation != incarnation || proc.timers.is_empty() {
             return Step::Inside;
         }
-        proc.timer_at = SimTime::END;
+        let due = proc.timers.pop();
+        assert_eq!(due, Some(self.now), "timers come soonest first");
+        if proc.timer_waits {
+            return Step::Inside;
+        }
         if proc.slot.deadline().is_none_or(|deadline| deadline > self.now.mono()) {
             self.arm_timer(p);
             return Step::Inside;
@@ -362,21 +380,39 @@ impl World {
         }
         assert_eq!(proc.executed, incarnation, "the runtime executed the process before it runs");
         proc.state = ProcState::Running;
-        self.open(p);
-        if !self.procs[p as usize].lives() || self.failure.is_some() {
-            return Step::Ran(ProcId(p));
+        match self.open(p) {
+            Some(Ok(slot)) => self.procs[p as usize].slot = slot,
+            Some(Err(why)) => {
+                self.digest.text(ItemKind::Exit, self.now, p, 2, &why);
+                self.end_process(p, ProcState::Halted, Leaving::Exit);
+                self.happens(Some(ProcId(p)), What::Proc(ProcEvent::OpenFailed { why }));
+                return Step::Ran(ProcId(p));
+            }
+            None => return Step::Ran(ProcId(p)),
         }
-        for (port, listener, frame_limit) in self.procs[p as usize].slot.listeners() {
-            let host = self.procs[p as usize].host;
-            self.net.listen(Listening { host, port, listener, frame_limit, proc: p, incarnation });
-        }
+        self.tell_ports(p);
         self.happens(Some(ProcId(p)), What::Proc(ProcEvent::Running));
+        if matches!(self.procs[p as usize].slot, Slot::Client(_)) {
+            // Before what came for its standard input meanwhile.
+            self.procs[p as usize].inbox.push_front(Item::Start);
+        }
         self.free(p);
         Step::Ran(ProcId(p))
     }
 
-    /// Makes the state machine of a new incarnation.
-    fn open(&mut self, p: u32) {
+    /// A node opens and closes its listeners while it runs; connections that stand stay.
+    fn tell_ports(&mut self, p: u32) {
+        let proc = &mut self.procs[p as usize];
+        proc.ports_mark = proc.slot.ports_mark();
+        let (host, incarnation) = (proc.host, proc.incarnation);
+        self.net.stop_listening(p);
+        for (port, listener, frame_limit) in self.procs[p as usize].slot.listeners() {
+            self.net.listen(Listening { host, port, listener, frame_limit, proc: p, incarnation });
+        }
+    }
+
+    /// Makes the state machine of a new incarnation. `None`: it stopped on an assertion.
+    fn open(&mut self, p: u32) -> Option<Result<Slot, String>> {
         let World { procs, hosts, chunks, agenda, digest, now, spec, .. } = self;
         let proc = &mut procs[p as usize];
         let host = &mut hosts[proc.host as usize];
@@ -396,18 +432,93 @@ impl World {
         let incarnation = proc.incarnation;
         let make = proc.spec.make.clone();
         let made = catch_unwind(AssertUnwindSafe(|| match &make {
+            Make::Node(setup) => {
+                let config = NodeConfig::clone(&setup.config);
+                match Node::open(config, seed, clocks, Arc::new(StdCodecs), &mut disk) {
+                    Ok(node) => Ok(Slot::Node(Box::new(node))),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            Make::Client(make) => {
+                Ok(Slot::Client(Box::new(make(ClientBoot { seed, incarnation, now: clocks })?)))
+            }
             Make::Machine(make) => {
-                Slot::Machine(make(Boot { seed, incarnation, now: clocks, disk: &mut disk }))
+                Ok(Slot::Machine(make(Boot { seed, incarnation, now: clocks, disk: &mut disk })))
             }
         }));
         match made {
-            Ok(slot) => self.procs[p as usize].slot = slot,
-            Err(panic) => self.assertion(p, &panic_text(&*panic)),
+            Ok(made) => Some(made),
+            Err(panic) => {
+                self.assertion(p, &panic_text(&*panic));
+                None
+            }
         }
+    }
+
+    /// Formats the disk of a Kafka node, durably, with directory ids of its own.
+    pub(super) fn format_disk(&mut self, p: u32, cluster: &NewCluster, times: u32) -> Result<(), String> {
+        let World { procs, hosts, chunks, agenda, digest, now, spec, .. } = self;
+        let proc = &mut procs[p as usize];
+        let Make::Node(setup) = &proc.spec.make else { return Ok(()) };
+        let host = &mut hosts[proc.host as usize];
+        let clocks = host.clock.now(*now);
+        let mut disk = DiskPort {
+            disk: &mut host.disk,
+            chunks,
+            agenda,
+            digest,
+            now: *now,
+            host: proc.host,
+            proc: p,
+            incarnation: proc.incarnation,
+            cost: Nanos::ZERO,
+        };
+        let seed = derive_seed(spec.seed, &format!("format/{}/{times}", proc.name));
+        Node::format(&setup.config, cluster, seed, clocks, &StdCodecs, &mut disk)
+            .map_err(|e| e.to_string())?;
+        // The tool that formats waits until all of it is on the medium.
+        host.disk.power_loss(chunks, *now, Unsynced::Kept);
+        Ok(())
+    }
+
+    /// Carries out what a client wants, in order.
+    fn carry_out_client(&mut self, p: u32) {
+        let mut items = std::mem::take(&mut self.procs[p as usize].client_out.items);
+        let id = Some(ProcId(p));
+        for output in items.drain(..) {
+            match output {
+                ClientOutput::Send { conn, frame } => self.send(p, conn, frame),
+                ClientOutput::Event(event) => self.happens(id, What::Client(event)),
+                ClientOutput::Connect { conn, to } => self.connect(p, conn, &to),
+                ClientOutput::Close { conn } => {
+                    self.digest.item(ItemKind::Close, self.now, p, conn.0, 0);
+                    self.close(p, conn);
+                }
+                ClientOutput::Stdout(text) => {
+                    self.digest.text(ItemKind::Stdout, self.now, p, 1, &text);
+                    self.happened.push(Happened { at: self.now, proc: id, what: What::Stdout(text) });
+                }
+                ClientOutput::Stderr(text) => {
+                    self.digest.text(ItemKind::Stdout, self.now, p, 2, &text);
+                    self.happened.push(Happened { at: self.now, proc: id, what: What::Stderr(text) });
+                }
+                ClientOutput::Exit { code } => {
+                    self.exit(p, code);
+                    break;
+                }
+            }
+        }
+        items.clear();
+        self.procs[p as usize].client_out.items = items;
     }
 
     /// Carries out what a process wants, in order.
     fn carry_out(&mut self, p: u32) {
+        match &self.procs[p as usize].slot {
+            Slot::Client(_) => return self.carry_out_client(p),
+            slot if slot.ports_mark() != self.procs[p as usize].ports_mark => self.tell_ports(p),
+            _ => {}
+        }
         let mut items = std::mem::take(&mut self.procs[p as usize].out.items);
         for output in items.drain(..) {
             match output {

@@ -3,6 +3,9 @@
 //! Starting, killing, pausing and resuming go through the runtime and are methods of [`Stage`](super::Stage); what they
 //! do to the world is here.
 
+use broker_core::node::NewCluster;
+use bytes::Bytes;
+
 use super::agenda::Kind;
 use super::chance::derive;
 use super::digest::ItemKind;
@@ -10,7 +13,7 @@ use super::disk::{DiskFault, Unsynced};
 use super::happened::{ProcEvent, What};
 use super::link::LinkSpec;
 use super::net::{Arrival, Leaving};
-use super::process::{Item, ProcId, ProcState};
+use super::process::{Item, Make, ProcId, ProcState};
 use super::{SimTime, World};
 
 /// Why a verb was refused.
@@ -33,6 +36,9 @@ pub enum VerbError {
     /// Only the disk of a process that is down can be wiped.
     #[error("{0} is running: only a node that is down can be wiped")]
     NotDown(String),
+    /// The disk of a node could not be formatted.
+    #[error("{0}")]
+    Format(String),
     /// No such file on the disk.
     #[error("{0}")]
     Disk(#[from] broker_core::disk::DiskError),
@@ -77,6 +83,7 @@ impl World {
         proc.incarnation += 1;
         proc.exit_code = None;
         proc.out.events_wanted = self.events_wanted;
+        proc.client_out.events_wanted = self.events_wanted;
         let (incarnation, host, range) = (proc.incarnation, proc.host, proc.spec.start);
         let takes = derive(self.spec.seed, &format!("start/{}/{incarnation}", proc.name)).between(range);
         self.net.set_host_on(host, true);
@@ -159,16 +166,61 @@ impl World {
         }
     }
 
-    /// A new, empty, healthy disk for a process that is down.
+    /// Formats the disk of a Kafka node as `kafka-storage format` does, before its first start.
+    pub fn format(&mut self, id: ProcId) -> Result<(), VerbError> {
+        let Make::Node(setup) = &self.procs[id.0 as usize].spec.make else { return Ok(()) };
+        let cluster = setup.cluster.clone();
+        self.verb(id.0, "format");
+        self.format_disk(id.0, &cluster, 0).map_err(VerbError::Format)
+    }
+
+    /// A new, empty, healthy disk for a process that is down; a Kafka node's is formatted for the same cluster and id,
+    /// with new directory ids.
     pub fn wipe(&mut self, id: ProcId) -> Result<(), VerbError> {
         if self.procs[id.0 as usize].lives() {
             return Err(VerbError::NotDown(self.name(id).to_string()));
         }
         self.verb(id.0, "wipe");
-        let host = self.host_of(id);
+        let proc = &mut self.procs[id.0 as usize];
+        proc.wiped += 1;
+        let (host, wiped) = (proc.host, proc.wiped);
         self.hosts[host as usize].disk.wipe(&mut self.chunks);
+        if let Make::Node(setup) = &self.procs[id.0 as usize].spec.make {
+            // The quorum has its voters already: the new disk learns them from it.
+            let cluster = NewCluster { voters: None, ..setup.cluster.clone() };
+            self.format_disk(id.0, &cluster, wiped).map_err(VerbError::Format)?;
+        }
         self.happens(Some(id), What::Proc(ProcEvent::Wiped));
         Ok(())
+    }
+
+    /// How the next incarnation of a process is made.
+    pub fn set_make(&mut self, id: ProcId, make: Make) {
+        self.procs[id.0 as usize].spec.make = make;
+    }
+
+    /// Bytes for a process's standard input.
+    pub fn stdin(&mut self, id: ProcId, bytes: Bytes) -> Result<(), VerbError> {
+        self.must_run(id)?;
+        self.deliver_to_started(id, Item::Stdin { bytes });
+        Ok(())
+    }
+
+    /// A process's standard input is at its end.
+    pub fn close_stdin(&mut self, id: ProcId) -> Result<(), VerbError> {
+        self.must_run(id)?;
+        self.deliver_to_started(id, Item::StdinClosed);
+        Ok(())
+    }
+
+    /// What comes before the process runs waits for it.
+    fn deliver_to_started(&mut self, id: ProcId, item: Item) {
+        let proc = &mut self.procs[id.0 as usize];
+        if proc.state == ProcState::Starting {
+            proc.inbox.push_back(item);
+        } else {
+            self.deliver(id.0, item);
+        }
     }
 
     /// Each ordered pair of hosts between two sets.
@@ -313,7 +365,7 @@ impl World {
     }
 
     /// Writes a whole file, durably, making its directories: for formatting a disk.
-    pub fn put_file(&mut self, host: u32, path: &str, content: bytes::Bytes) -> Result<(), VerbError> {
+    pub fn put_file(&mut self, host: u32, path: &str, content: Bytes) -> Result<(), VerbError> {
         self.digest.bytes(
             ItemKind::DiskReplace,
             self.now,
