@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use wire::Uuid;
-use wire::drive::Nanos;
+use wire::drive::{Endpoint, Nanos};
 
 use super::voters::VoterSet;
 use crate::config::NodeConfig;
@@ -22,6 +22,8 @@ pub struct RaftConfig {
     pub can_become_voter: bool,
     /// `controller.quorum.voters`; empty if the voters are in the log.
     pub voters: VoterSet,
+    /// `controller.quorum.bootstrap.servers`: whom to ask for the leader while no voter is known.
+    pub bootstrap_servers: Vec<Endpoint>,
     /// The metadata log directory.
     pub dir: String,
     /// `metadata.log.segment.bytes`.
@@ -67,6 +69,7 @@ impl RaftConfig {
             cluster_id: cluster_id.to_string(),
             can_become_voter: config.roles.controller,
             voters: VoterSet::from_static(&listener, &voters),
+            bootstrap_servers: config.quorum.bootstrap_servers.clone(),
             dir: config.metadata.dir.clone(),
             segment_bytes: config.metadata.segment_bytes.clamp(1, i64::from(i32::MAX)) as u32,
             segment_ms: config.metadata.segment_ms,

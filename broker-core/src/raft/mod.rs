@@ -46,7 +46,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use wire::drive::{Instant, Now};
+use wire::drive::{Endpoint, Instant, Now};
 use wire::error::ErrorCode;
 use wire::messages as m;
 use wire::records::MetadataRecord;
@@ -245,7 +245,8 @@ struct Shutdown {
 #[derive(Clone, Debug)]
 pub struct Raft {
     config: RaftConfig,
-    /// The other voters of the configuration: whom to ask for the leader.
+    /// Whom to ask for the leader: the other voters of the configuration, or its bootstrap servers, whose node ids
+    /// nobody knows, under negative numbers.
     bootstrap: Vec<i32>,
     quorum: QuorumState,
     log: MetadataLog,
@@ -302,7 +303,7 @@ impl Raft {
             log.flush(now, disk);
         }
         let mut raft = Raft {
-            bootstrap: config.voters.ids().filter(|id| *id != config.node_id).collect(),
+            bootstrap: bootstrap_peers(&config, quorum.voters.last()),
             requests: RequestManager::new(config.retry_backoff),
             config,
             quorum,
@@ -830,6 +831,11 @@ impl Raft {
             match effect {
                 Effect::Reply(token, response) => reply(ctx, *token, response, &writing),
                 Effect::Send(peer, call, request) => {
+                    let (to, at) =
+                        (Peer::Controller(*peer), endpoint_of(&self.config, writing.voters, *peer));
+                    if let Some(at) = at.filter(|at| ctx.net.endpoint(to) != Some(*at)) {
+                        ctx.net.set_endpoint(to, at.clone());
+                    }
                     send(ctx, *peer, *call, request, &writing, self.config.request_timeout);
                 }
             }
@@ -962,6 +968,26 @@ fn decode_answer(api: Api, body: &Rope, version: i16) -> Option<Response> {
         Api::Fetch => rpc::read_fetch_response(decode(body, version)?),
         Api::FetchSnapshot => rpc::read_fetch_snapshot_response(decode(body, version)?),
     })
+}
+
+/// The first of the numbers under which bootstrap servers are asked; -1 means no node everywhere.
+const FIRST_BOOTSTRAP_PEER: i32 = -2;
+
+fn bootstrap_peers(config: &RaftConfig, voters: &VoterSet) -> Vec<i32> {
+    if !config.voters.is_empty() {
+        return config.voters.ids().filter(|id| *id != config.node_id).collect();
+    }
+    let own = voters.endpoint(config.node_id);
+    let servers = config.bootstrap_servers.iter().enumerate().filter(|(_, at)| Some(*at) != own);
+    servers.map(|(i, _)| FIRST_BOOTSTRAP_PEER - i as i32).collect()
+}
+
+/// Where a peer is: the metadata log knows the voters, the configuration the bootstrap servers.
+fn endpoint_of<'a>(config: &'a RaftConfig, voters: &'a VoterSet, peer: i32) -> Option<&'a Endpoint> {
+    if peer > FIRST_BOOTSTRAP_PEER {
+        return voters.endpoint(peer);
+    }
+    config.bootstrap_servers.get((FIRST_BOOTSTRAP_PEER - peer) as usize)
 }
 
 fn read_election_state(dir: &str, disk: &mut dyn Disk) -> Result<Option<ElectionState>, OpenError> {

@@ -113,6 +113,8 @@ pub(super) struct Cluster {
     pub(super) append_every: Option<(u64, u64)>,
     pub(super) history: History,
     pub(super) adjust: fn(&mut RaftConfig),
+    /// The voters stand in the log, not in the configuration (kraft.version 1).
+    dynamic: bool,
 }
 
 impl Cluster {
@@ -143,7 +145,34 @@ impl Cluster {
             append_every: None,
             history: History::default(),
             adjust: |_| {},
+            dynamic: false,
         }
+    }
+
+    /// As `new`, but the first voters stand in the snapshot with which their directories are formatted.
+    pub(super) fn dynamic(seed: u64, voters: i32, observers: i32) -> Cluster {
+        let mut cluster = Cluster::new(seed, voters, observers);
+        let keyed = cluster.voters.nodes().iter().map(|node| VoterNode {
+            key: ReplicaKey::new(node.key.id, Uuid([node.key.id as u8; 16])),
+            supported_kraft_versions: (0, 1),
+            ..node.clone()
+        });
+        cluster.voters = VoterSet::new(keyed.collect());
+        cluster.dynamic = true;
+        for (id, host) in &mut cluster.hosts {
+            let options = format::FormatOptions {
+                cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_string(),
+                node_id: *id,
+                log_dirs: alloc::vec![("data".to_string(), Uuid([*id as u8; 16]))],
+                metadata_dir: "data".to_string(),
+                voters: cluster.voters.node(*id).map(|_| cluster.voters.clone()),
+                records: format::default_bootstrap_records(),
+                now_ms: WALL_MS,
+            };
+            format::format(&mut host.disk, &StdCodecs, &options).unwrap();
+            host.disk.complete_all();
+        }
+        cluster
     }
 
     fn config(&self, id: i32) -> RaftConfig {
@@ -152,7 +181,8 @@ impl Cluster {
             directory_id: Uuid([id as u8; 16]),
             cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_string(),
             can_become_voter: id < 11,
-            voters: self.voters.clone(),
+            voters: if self.dynamic { VoterSet::default() } else { self.voters.clone() },
+            bootstrap_servers: self.voters.ids().filter_map(|id| self.voters.endpoint(id).cloned()).collect(),
             dir: "data".to_string(),
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
@@ -454,13 +484,17 @@ impl Cluster {
     fn carry_out(&mut self, id: i32, incarnation: u32, effect: Effect) {
         match effect {
             Effect::Send(to, call, request) => {
-                assert!(to != id, "{id} asks itself");
+                let host = if to > FIRST_BOOTSTRAP_PEER { to } else { FIRST_BOOTSTRAP_PEER - to + 1 };
+                assert!(host != id, "{id} asks itself");
                 let late = Nanos::from_micros(self.draw(self.chaos.latency_us));
-                if self.is_lost(id, to) {
+                if self.is_lost(id, host) {
                     let answer = Happening::Answer { to: id, incarnation, call, response: None };
                     self.schedule(Nanos::from_secs(2), answer);
                 } else {
-                    self.schedule(late, Happening::Request { from: id, incarnation, to, call, request });
+                    self.schedule(
+                        late,
+                        Happening::Request { from: id, incarnation, to: host, call, request },
+                    );
                 }
             }
             Effect::Reply(token, response) => {

@@ -414,6 +414,48 @@ fn impossible_requests_get_kafkas_errors() {
 }
 
 #[test]
+fn voters_of_a_dynamic_quorum_come_from_the_log() {
+    let mut cluster = Cluster::dynamic(21, 3, 1);
+    cluster.adjust = |config| config.max_bytes_between_snapshots = 1_500;
+    cluster.append_every = Some((20, 20));
+    cluster.start_all();
+    assert_eq!(cluster.raft(11).voters().len(), 0, "an observer begins with bootstrap servers alone");
+    cluster.run_for(secs(8));
+    cluster.append_every = None;
+    cluster.run_until("convergence", secs(5), Cluster::has_converged);
+    for id in [1, 2, 3, 11] {
+        assert_eq!((cluster.raft(id).kraft_version(), cluster.raft(id).voters().len()), (1, 3), "{id}");
+    }
+    let leader = cluster.leader().unwrap();
+    let Some(Response::DescribeQuorum(_, Some(description))) = cluster.ask(leader, Request::DescribeQuorum)
+    else {
+        panic!("the leader describes the quorum");
+    };
+    assert!(description.voters.iter().all(|voter| voter.key.directory_id == Uuid([voter.key.id as u8; 16])));
+    // An observer with an empty disk gets the voters with the snapshot, all others from theirs or from the log.
+    assert!(cluster.history.snapshots_written > 0);
+    cluster.kill(11);
+    cluster.wipe(11);
+    cluster.start(11);
+    cluster.run_until("the snapshot", secs(5), Cluster::has_converged);
+    assert!(cluster.history.snapshots_loaded > 0);
+    assert_eq!((cluster.raft(11).kraft_version(), cluster.raft(11).voters().len()), (1, 3));
+    // A voter whose directory was replaced is no voter any more: it must not vote a second time.
+    let other = another(&cluster, &[leader]);
+    cluster.kill(other);
+    cluster.wipe(other);
+    cluster.adjust = |config| {
+        if config.node_id < 11 && config.dir == "data" {
+            config.directory_id = Uuid([77; 16]);
+        }
+    };
+    cluster.start(other);
+    cluster.run_until("its return as an observer", secs(10), Cluster::has_converged);
+    assert_eq!(cluster.raft(leader).epoch(), cluster.raft(other).epoch());
+    assert!(!cluster.raft(other).quorum.is_voter());
+}
+
+#[test]
 fn a_failed_disk_stops_the_node() {
     use crate::disk::DiskError;
     use crate::testing::{Fault, Op};
