@@ -216,9 +216,13 @@ impl Raft {
             }
             return epoch > mine;
         }
-        let leader = leader.filter(|id| self.quorum.voters.last().node(*id).is_some());
+        // A leader that this replica knew, and has no longer followed since it was silent, it follows again.
+        let given_up = matches!(self.quorum.role, Role::Unattached { .. });
+        let leader = leader.filter(|id| self.endpoint_of(*id).is_some());
         match leader {
-            Some(leader) if epoch > mine || known.is_none() => self.become_follower(io, epoch, leader),
+            Some(leader) if epoch > mine || known.is_none() || given_up => {
+                self.become_follower(io, epoch, leader);
+            }
             None if epoch > mine => self.become_unattached(io, epoch, None),
             _ => return false,
         }
@@ -233,6 +237,7 @@ impl Raft {
             && same
             && *known == leader
             && leader != self.config.node_id
+            && self.endpoint_of(leader).is_some()
         {
             self.become_follower(io, standing.epoch, leader);
         }

@@ -42,7 +42,7 @@ mod voters;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -248,6 +248,8 @@ pub struct Raft {
     /// Whom to ask for the leader: the other voters of the configuration, or its bootstrap servers, whose node ids
     /// nobody knows, under negative numbers.
     bootstrap: Vec<i32>,
+    /// Where leaders are that the log does not name yet, as peers told.
+    learned: BTreeMap<i32, Endpoint>,
     quorum: QuorumState,
     log: MetadataLog,
     requests: RequestManager,
@@ -304,6 +306,7 @@ impl Raft {
         }
         let mut raft = Raft {
             bootstrap: bootstrap_peers(&config, quorum.voters.last()),
+            learned: BTreeMap::new(),
             requests: RequestManager::new(config.retry_backoff),
             config,
             quorum,
@@ -398,7 +401,11 @@ impl Raft {
     /// What became of a request of this replica.
     pub fn handle_outcome(&mut self, ctx: &mut Ctx<'_>, call: RaftCall, outcome: CallOutcome) {
         let answer = match outcome {
-            CallOutcome::Answered { body, version } => decode_answer(call.api, &body, version),
+            CallOutcome::Answered { body, version } => {
+                decode_answer(call.api, &body, version, &mut |id, host, port| {
+                    self.learn_endpoint(id, host, port)
+                })
+            }
             CallOutcome::TimedOut | CallOutcome::Disconnected(_) => None,
         };
         self.take(&mut Io::of(ctx), Input::Answer(call, answer));
@@ -750,6 +757,22 @@ impl Raft {
         true
     }
 
+    /// Where a peer is: the metadata log names the voters, peers the leader, the configuration the bootstrap servers.
+    fn endpoint_of(&self, peer: i32) -> Option<&Endpoint> {
+        if peer > FIRST_BOOTSTRAP_PEER {
+            return self.quorum.voters.last().endpoint(peer).or_else(|| self.learned.get(&peer));
+        }
+        self.config.bootstrap_servers.get((FIRST_BOOTSTRAP_PEER - peer) as usize)
+    }
+
+    /// A peer says where a node is. What the log says of voters goes before it.
+    fn learn_endpoint(&mut self, id: i32, host: &str, port: u16) {
+        let known = self.endpoint_of(id).is_some_and(|at| &*at.host == host && at.port == port);
+        if id >= 0 && !known && self.quorum.voters.last().endpoint(id).is_none() {
+            self.learned.insert(id, Endpoint::new(host, port));
+        }
+    }
+
     /// Says who leads, if that is news. Of its own leadership a node hears when it has heard of the first batch of
     /// its epoch, and so of all that was committed before.
     fn fire_leader_change(&mut self) {
@@ -831,8 +854,7 @@ impl Raft {
             match effect {
                 Effect::Reply(token, response) => reply(ctx, *token, response, &writing),
                 Effect::Send(peer, call, request) => {
-                    let (to, at) =
-                        (Peer::Controller(*peer), endpoint_of(&self.config, writing.voters, *peer));
+                    let (to, at) = (Peer::Controller(*peer), self.endpoint_of(*peer));
                     if let Some(at) = at.filter(|at| ctx.net.endpoint(to) != Some(*at)) {
                         ctx.net.set_endpoint(to, at.clone());
                     }
@@ -953,8 +975,13 @@ fn send(
     }
 }
 
-/// The answer in a response's body; none if it cannot be read.
-fn decode_answer(api: Api, body: &Rope, version: i16) -> Option<Response> {
+/// The answer in a response's body; none if it cannot be read. `learn` hears where nodes are.
+fn decode_answer(
+    api: Api,
+    body: &Rope,
+    version: i16,
+    learn: &mut dyn FnMut(i32, &str, u16),
+) -> Option<Response> {
     fn decode<'a, M: Message<'a>>(body: &'a Rope, version: i16) -> Option<M> {
         let mut reader = Reader::new(body);
         let message = M::decode(&mut reader, version).ok()?;
@@ -962,11 +989,32 @@ fn decode_answer(api: Api, body: &Rope, version: i16) -> Option<Response> {
         Some(message)
     }
     Some(match api {
-        Api::Vote => rpc::read_vote_response(&decode(body, version)?),
-        Api::BeginQuorumEpoch => rpc::read_begin_quorum_epoch_response(&decode(body, version)?),
-        Api::EndQuorumEpoch => rpc::read_end_quorum_epoch_response(&decode(body, version)?),
-        Api::Fetch => rpc::read_fetch_response(decode(body, version)?),
-        Api::FetchSnapshot => rpc::read_fetch_snapshot_response(decode(body, version)?),
+        Api::Vote => {
+            let it: m::VoteResponse<'_> = decode(body, version)?;
+            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
+            rpc::read_vote_response(&it)
+        }
+        Api::BeginQuorumEpoch => {
+            let it: m::BeginQuorumEpochResponse<'_> = decode(body, version)?;
+            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
+            rpc::read_begin_quorum_epoch_response(&it)
+        }
+        Api::EndQuorumEpoch => {
+            let it: m::EndQuorumEpochResponse<'_> = decode(body, version)?;
+            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
+            rpc::read_end_quorum_epoch_response(&it)
+        }
+        Api::Fetch => {
+            let it: m::FetchResponse<'_> = decode(body, version)?;
+            let port = |port: i32| u16::try_from(port).unwrap_or(0);
+            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, port(at.port)));
+            rpc::read_fetch_response(it)
+        }
+        Api::FetchSnapshot => {
+            let it: m::FetchSnapshotResponse<'_> = decode(body, version)?;
+            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
+            rpc::read_fetch_snapshot_response(it)
+        }
     })
 }
 
@@ -980,14 +1028,6 @@ fn bootstrap_peers(config: &RaftConfig, voters: &VoterSet) -> Vec<i32> {
     let own = voters.endpoint(config.node_id);
     let servers = config.bootstrap_servers.iter().enumerate().filter(|(_, at)| Some(*at) != own);
     servers.map(|(i, _)| FIRST_BOOTSTRAP_PEER - i as i32).collect()
-}
-
-/// Where a peer is: the metadata log knows the voters, the configuration the bootstrap servers.
-fn endpoint_of<'a>(config: &'a RaftConfig, voters: &'a VoterSet, peer: i32) -> Option<&'a Endpoint> {
-    if peer > FIRST_BOOTSTRAP_PEER {
-        return voters.endpoint(peer);
-    }
-    config.bootstrap_servers.get((FIRST_BOOTSTRAP_PEER - peer) as usize)
 }
 
 fn read_election_state(dir: &str, disk: &mut dyn Disk) -> Result<Option<ElectionState>, OpenError> {

@@ -316,7 +316,6 @@ impl QuorumState {
     /// The leader of this or a higher epoch is known.
     pub(super) fn to_follower(&mut self, epoch: i32, leader: i32, now: Instant) {
         assert!(leader != self.local.id, "a replica follows itself");
-        assert!(self.voters.last().node(leader).is_some(), "leader {leader} is no voter");
         assert!(epoch >= self.epoch, "epoch {epoch} is older than {}", self.epoch);
         if epoch == self.epoch {
             let other = self.leader().filter(|known| *known != leader);

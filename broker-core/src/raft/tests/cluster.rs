@@ -106,7 +106,8 @@ pub(super) struct Cluster {
     pub(super) chaos: Chaos,
     /// Pairs of hosts between which nothing passes, in this direction.
     pub(super) cut: BTreeSet<(i32, i32)>,
-    calls: BTreeMap<u64, (i32, u32, i32, RaftCall)>,
+    /// Who waits for each answer, and whether that is a vote that binds.
+    calls: BTreeMap<u64, (i32, u32, RaftCall, bool)>,
     next_conn: u64,
     next_name: u64,
     /// The leader appends so often, in milliseconds: at least, and so much more at most.
@@ -359,7 +360,16 @@ impl Cluster {
             }
             Happening::Answer { to, incarnation, call, response } => {
                 if self.runs(to, incarnation) {
-                    self.with(to, |process, io| process.raft.take(io, Input::Answer(call, response)));
+                    let voters = self.voters.clone();
+                    self.with(to, |process, io| {
+                        if let Some(Response::Vote(at, _) | Response::Fetch(at, _)) = &response
+                            && let Some((leader, at)) =
+                                at.leader.and_then(|id| Some((id, voters.endpoint(id)?)))
+                        {
+                            process.raft.learn_endpoint(leader, &at.host, at.port);
+                        }
+                        process.raft.take(io, Input::Answer(call, response));
+                    });
                 }
             }
             Happening::Synced { host, incarnation, ticket } => {
@@ -412,7 +422,8 @@ impl Cluster {
         }
         self.next_conn += 1;
         let conn = ConnId(self.next_conn);
-        self.calls.insert(conn.0, (from, incarnation, to, call));
+        let binding = matches!(&request, Request::Vote(vote) if !vote.pre_vote);
+        self.calls.insert(conn.0, (from, incarnation, call, binding));
         let key = match request {
             Request::Vote(_) => ApiKey::Vote,
             Request::BeginQuorumEpoch(_) => ApiKey::BeginQuorumEpoch,
@@ -485,7 +496,7 @@ impl Cluster {
         match effect {
             Effect::Send(to, call, request) => {
                 let host = if to > FIRST_BOOTSTRAP_PEER { to } else { FIRST_BOOTSTRAP_PEER - to + 1 };
-                assert!(host != id, "{id} asks itself");
+                assert!(to != id, "{id} asks itself"); // it may, by a bootstrap server of unknown id
                 let late = Nanos::from_micros(self.draw(self.chaos.latency_us));
                 if self.is_lost(id, host) {
                     let answer = Happening::Answer { to: id, incarnation, call, response: None };
@@ -498,10 +509,10 @@ impl Cluster {
                 }
             }
             Effect::Reply(token, response) => {
-                let (to, incarnation, _, call) = self.calls.remove(&token.conn.0).expect("answered once");
+                let (to, incarnation, call, binding) =
+                    self.calls.remove(&token.conn.0).expect("answered once");
                 if let Response::Vote(standing, true) = &response
-                    && call.api == Api::Vote
-                    && self.raft(id).voted().is_some_and(|voted| voted.id == to)
+                    && binding
                 {
                     let before =
                         self.history.votes.insert((standing.epoch, id), to).filter(|before| *before != to);
