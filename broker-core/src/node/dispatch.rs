@@ -1,7 +1,5 @@
 //! From a request to the part that answers it.
 
-use alloc::string::ToString;
-
 use rand_core::Rng as _;
 use wire::drive::ConnId;
 use wire::error::ErrorCode;
@@ -198,10 +196,7 @@ impl Core {
                 let response = configs::list(view, v, &request);
                 ctx.net.respond(ctx.out, token, &response);
             }
-            key => {
-                let why = alloc::format!("{} is served by nobody", key.to_string());
-                unreachable!("{why}: the list of served APIs and the dispatch differ");
-            }
+            key => unreachable!("{key} is served by nobody: the list of served APIs and the dispatch differ"),
         }
         Ok(())
     }

@@ -161,11 +161,11 @@ fn a_hundred_thousand_bad_frames_do_no_harm() {
         let honest = honest(listener);
         let mut client = lab.dial(name, listener);
         for i in 0..50_000 {
-            if lab.is_closed(&client) || i % 50 == 0 {
+            if lab.is_closed(&client) || u32::is_multiple_of(i, 50) {
                 client = lab.dial(name, listener);
             }
             lab.send_raw(&client, Rope::from(Bytes::from(mischief(&mut rng, &honest))));
-            lab.run(u64::from(i % 3 == 0));
+            lab.run(u64::from(i.is_multiple_of(3)));
         }
         lab.run(1_000);
         assert!(lab.is_up(name), "{:?}", lab.halts);

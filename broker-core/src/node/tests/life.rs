@@ -561,3 +561,93 @@ fn power_lost_everywhere_loses_nothing_of_what_was_agreed() {
     assert_eq!(lab.halts, []);
     lab.check_invariants();
 }
+
+/// Sets one setting of a resource; the error and its text.
+fn alter_config(
+    lab: &mut Lab,
+    c: &mut Client,
+    kind: i8,
+    resource: &'static str,
+    name: &'static str,
+    value: &'static str,
+) -> (i16, String) {
+    use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
+    let resource =
+        AlterConfigsResource { resource_type: kind, resource_name: resource.into(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    lab.ask(c, 1, &request, |r| {
+        let told = &r.responses[0];
+        (told.error_code, told.error_message.as_deref().unwrap_or_default().into())
+    })
+}
+
+#[test]
+fn settings_are_changed_through_the_controller_and_described_by_brokers() {
+    const TOPIC: i8 = 2;
+    const BROKER: i8 = 4;
+    let mut lab = started(Lab::new(1, 1, &[]));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "orders", 1, 1);
+    assert_eq!(alter_config(&mut lab, &mut c, TOPIC, "orders", "retention.ms", "60000").0, 0);
+    let refused = |lab: &mut Lab, c: &mut Client, kind, resource, name, value| {
+        let (error, text) = alter_config(lab, c, kind, resource, name, value);
+        (ErrorCode(error).name(), text)
+    };
+    assert_eq!(
+        refused(&mut lab, &mut c, TOPIC, "orders", "nope", "2"),
+        ("INVALID_CONFIG", "Unknown topic config name: nope".into())
+    );
+    assert_eq!(
+        refused(&mut lab, &mut c, TOPIC, "orders", "min.insync.replicas", "zero"),
+        (
+            "INVALID_CONFIG",
+            "Invalid value zero for configuration min.insync.replicas: Not a number of type INT".into()
+        )
+    );
+    assert_eq!(
+        refused(&mut lab, &mut c, BROKER, "1", "broker.id", "7"),
+        ("INVALID_REQUEST", "Cannot update these configs dynamically: [broker.id]".into())
+    );
+    lab.run(1_000);
+    let resource = describe_configs_request::DescribeConfigsResource {
+        resource_type: TOPIC,
+        resource_name: "orders".into(),
+        configuration_keys: None,
+    };
+    let request = DescribeConfigsRequest {
+        resources: vec![resource],
+        include_synonyms: true,
+        include_documentation: false,
+    };
+    let overridden = lab.ask(&mut c, 4, &request, |r| {
+        let all = &r.results[0].configs;
+        assert_eq!(all.len(), 33);
+        let set = all.iter().filter(|c| c.config_source != 5);
+        set.map(|c| (String::from(&*c.name), c.value.as_deref().map(String::from), c.config_source))
+            .collect::<Vec<_>>()
+    });
+    // The cluster-wide min.insync.replicas comes from formatting, as in Kafka.
+    let text = |s: &str| Some(String::from(s));
+    assert_eq!(
+        overridden,
+        [("min.insync.replicas".into(), text("1"), 3), ("retention.ms".into(), text("60000"), 1)]
+    );
+}
+
+#[test]
+fn a_topic_that_a_client_asks_for_is_made_where_that_is_allowed() {
+    let mut lab = started(Lab::new(1, 1, &[("auto.create.topics.enable", "true"), ("num.partitions", "3")]));
+    let mut c = client(&mut lab, 1);
+    let name = metadata_request::MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some("fresh".into()) };
+    let request = MetadataRequest {
+        topics: Some(vec![name]),
+        allow_auto_topic_creation: true,
+        ..MetadataRequest::default()
+    };
+    let error = lab.ask(&mut c, 13, &request, |r| r.topics[0].error_code);
+    assert_eq!(error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0);
+    lab.run(1_000);
+    let told = lab.ask(&mut c, 13, &request, |r| (r.topics[0].error_code, r.topics[0].partitions.len()));
+    assert_eq!(told, (0, 3));
+}
