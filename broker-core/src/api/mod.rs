@@ -34,6 +34,8 @@ pub struct View<'a> {
     pub config: &'a NodeConfig,
     /// The cluster's id.
     pub cluster_id: &'a str,
+    /// The level of `kraft.version`, which stands in the quorum's own records.
+    pub kraft_version: i16,
 }
 
 impl<'a> View<'a> {

@@ -86,7 +86,7 @@ fn ask(names: &[&'static str]) -> MetadataRequest<'static> {
 #[test]
 fn metadata_tells_who_leads_and_who_is_away() {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     let all = MetadataRequest { topics: None, ..Default::default() };
     let response = metadata::answer(view, 13, &all, 1).response;
     let brokers: Vec<_> = response.brokers.iter().map(|b| (b.node_id, &*b.host, b.port)).collect();
@@ -105,7 +105,7 @@ fn metadata_tells_who_leads_and_who_is_away() {
 #[test]
 fn metadata_version_0_leaves_absent_replicas_out() {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     let all = ask(&[]);
     let response = metadata::answer(view, 0, &all, 0).response;
     assert_eq!(response.topics.len(), 3, "an empty list asks for all");
@@ -117,7 +117,7 @@ fn metadata_version_0_leaves_absent_replicas_out() {
 #[test]
 fn metadata_of_what_is_not_there() {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     let errors = |version: i16, request: &MetadataRequest<'_>| -> Vec<i16> {
         metadata::answer(view, version, request, 0).response.topics.iter().map(|t| t.error_code).collect()
     };
@@ -135,7 +135,7 @@ fn metadata_of_what_is_not_there() {
 /// The pages of a description: topics with how many partitions each, until there is no cursor.
 fn pages(limit: i32, topics: &[&'static str]) -> Vec<String> {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     let mut cursor: Option<Cursor<'static>> = None;
     let mut pages = Vec::new();
     loop {
@@ -173,7 +173,7 @@ fn descriptions_come_in_pages_sorted_by_name() {
 #[test]
 fn a_cursor_must_point_into_the_list() {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     for (topic, partition_index) in [("b", 0), ("a", -1)] {
         let request = DescribeTopicPartitionsRequest {
             topics: alloc::vec![TopicRequest { name: "a".into() }],
@@ -188,7 +188,7 @@ fn a_cursor_must_point_into_the_list() {
 #[test]
 fn versions_are_those_of_what_is_served() {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     let request = ApiVersionsRequest {
         client_software_name: "apache-kafka-java".into(),
         client_software_version: "4.3.1".into(),
@@ -217,7 +217,7 @@ fn versions_are_those_of_what_is_served() {
 #[test]
 fn cluster_descriptions_are_of_the_endpoint_asked() {
     let (image, config) = (image(), config());
-    let view = View { image: &image, config: &config, cluster_id: "cluster" };
+    let view = View { image: &image, config: &config, cluster_id: "cluster", kraft_version: 0 };
     let describe = |endpoint_type, include_fenced_brokers| {
         let request = DescribeClusterRequest { endpoint_type, include_fenced_brokers, ..Default::default() };
         let response = cluster::answer(view, Listener::Broker, 2, &request, Some(101), 0);

@@ -36,6 +36,9 @@ pub fn answer<'a>(
     };
     let mut finalized_features: Vec<_> =
         features.others().map(|(name, level)| finalized(name, level)).collect();
+    if view.kraft_version > 0 {
+        finalized_features.push(finalized(feature::KRAFT_VERSION, view.kraft_version));
+    }
     finalized_features.push(finalized(feature::METADATA_VERSION, features.metadata_version()));
     ApiVersionsResponse {
         api_keys: apis(listener).iter().copied().filter_map(range).collect(),

@@ -157,7 +157,12 @@ impl Core {
         r: &mut Reader<'_>,
     ) -> Result<(), DecodeError> {
         let v = token.version;
-        let view = View { image: &self.image, config: ctx.config, cluster_id: &self.cluster_id };
+        let view = View {
+            image: &self.image,
+            config: ctx.config,
+            cluster_id: &self.cluster_id,
+            kraft_version: self.raft.kraft_version(),
+        };
         match token.key {
             ApiKey::ApiVersions => {
                 let request = decode::<ApiVersionsRequest<'_>>(r, v)?;

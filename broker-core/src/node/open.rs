@@ -105,7 +105,13 @@ impl Node {
             if disk.exists(&alloc::format!("{dir}/meta.properties")) {
                 return Err(FormatError::AlreadyFormatted(dir.to_string()));
             }
-            log_dirs.push((dir.to_string(), random_uuid(&mut rng)));
+            let mut id = random_uuid(&mut rng);
+            // The first voters of a dynamic quorum are known by the directories of their metadata logs.
+            let voters = cluster.voters.as_ref().filter(|_| dir == config.metadata.dir);
+            if let Some(voter) = voters.and_then(|v| v.node(config.node_id)) {
+                id = voter.key.directory_id;
+            }
+            log_dirs.push((dir.to_string(), id));
         }
         let options = FormatOptions {
             cluster_id: cluster.id.clone(),

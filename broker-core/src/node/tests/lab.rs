@@ -8,14 +8,15 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::cmp::Reverse;
 
-use wire::drive::{ConnError, ConnId, Instant, Nanos, Now};
+use wire::drive::{ConnError, ConnId, Endpoint, Instant, Nanos, Now};
 use wire::frame::{ResponseHeader, encode_request};
-use wire::{Message, Reader, Request, Rope};
+use wire::{Message, Reader, Request, Rope, Uuid};
 
 use crate::config::NodeConfig;
 use crate::event::Event;
 use crate::io::{Input, Listener, Output, Outputs};
 use crate::node::{NewCluster, Node, NodeState};
+use crate::raft::{ReplicaKey, VoterNode, VoterSet};
 use crate::testing::{MemDisk, Unsynced};
 
 /// One way through the network.
@@ -50,6 +51,8 @@ enum What {
 
 /// The lab.
 pub struct Lab {
+    /// The first voters, if they are in the log.
+    voters: Option<VoterSet>,
     now: u64,
     made: u64,
     heap: BinaryHeap<Reverse<(u64, u64)>>,
@@ -103,8 +106,33 @@ impl Lab {
         lab
     }
 
+    /// As [`Lab::new`], but the voters are in the log (KIP-853), and nodes know only whom to ask.
+    pub fn dynamic(brokers: i32, controllers: i32) -> Lab {
+        let mut lab = Lab::empty();
+        let ids: Vec<i32> = (101..101 + controllers).collect();
+        let voter = |id: &i32| VoterNode {
+            key: ReplicaKey::new(*id, Uuid([*id as u8; 16])),
+            listeners: vec![("CONTROLLER".into(), Endpoint::new(format!("controller-{id}"), 9093))],
+            supported_kraft_versions: (0, 1),
+        };
+        lab.voters = Some(VoterSet::new(ids.iter().map(voter).collect()));
+        let servers: Vec<String> = ids.iter().map(|id| format!("controller-{id}:9093")).collect();
+        let servers = servers.join(",");
+        let extra = [("controller.quorum.bootstrap.servers", &*servers)];
+        for id in ids {
+            let listeners = format!("CONTROLLER://controller-{id}:9093");
+            lab.add(&format!("controller-{id}"), id, "controller", &listeners, "", &extra);
+        }
+        for id in 1..=brokers {
+            let listeners = format!("PLAINTEXT://broker-{id}:9092");
+            lab.add(&format!("broker-{id}"), id, "broker", &listeners, "", &extra);
+        }
+        lab
+    }
+
     fn empty() -> Lab {
         Lab {
+            voters: None,
             now: 1_000_000_000,
             made: 0,
             heap: BinaryHeap::new(),
@@ -150,7 +178,8 @@ impl Lab {
         let given = given.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let config = NodeConfig::parse(&given).unwrap();
         let mut disk = MemDisk::new();
-        let cluster = NewCluster { id: "4L6g3nShT-eMCtK--X86sw".into(), voters: None };
+        let voters = self.voters.clone().filter(|_| config.roles.controller);
+        let cluster = NewCluster { id: "4L6g3nShT-eMCtK--X86sw".into(), voters };
         Node::format(&config, &cluster, [id as u8; 32], self.time(), &codecs::StdCodecs, &mut disk).unwrap();
         disk.take_synced();
         let mut out = Outputs::new(0);

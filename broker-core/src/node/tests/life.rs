@@ -651,3 +651,19 @@ fn a_topic_that_a_client_asks_for_is_made_where_that_is_allowed() {
     let told = lab.ask(&mut c, 13, &request, |r| (r.topics[0].error_code, r.topics[0].partitions.len()));
     assert_eq!(told, (0, 3));
 }
+
+#[test]
+fn a_quorum_whose_voters_are_in_the_log_is_found_through_its_bootstrap_servers() {
+    let mut lab = started(Lab::dynamic(2, 3));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "purchases", 2, 2);
+    let active = lab.active_controller().unwrap();
+    assert_eq!(lab.node(&active).raft().kraft_version(), 1);
+    lab.kill(&active);
+    lab.run_until(10_000, "another controller is active", |lab| lab.active_controller().is_some());
+    create_topic(&mut lab, &mut c, "orders", 1, 2);
+    lab.start(&active);
+    lab.run_until(10_000, "it returns", Lab::all_running);
+    assert_eq!(lab.halts, []);
+    lab.check_invariants();
+}
