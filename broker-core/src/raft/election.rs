@@ -372,18 +372,18 @@ impl Raft {
 /// Transitions, with what goes with them.
 impl Raft {
     fn become_prospective(&mut self, io: &mut Io<'_>) {
-        self.quorum.to_prospective(io.now.mono, io.rng);
+        self.quorum.transition_to_prospective(io.now.mono, io.rng);
         self.transitioned(io);
     }
 
     fn become_candidate(&mut self, io: &mut Io<'_>) {
-        self.quorum.to_candidate(io.now.mono, io.rng);
+        self.quorum.transition_to_candidate(io.now.mono, io.rng);
         self.transitioned(io);
     }
 
     fn become_leader(&mut self, io: &mut Io<'_>) {
         let start_offset = self.log.end_offset();
-        self.quorum.to_leader(start_offset, io.now.mono);
+        self.quorum.transition_to_leader(start_offset, io.now.mono);
         if let Role::Leader(leader) = &self.quorum.role {
             let (epoch, granting) = (self.quorum.epoch(), leader.granting.clone());
             io.out.event(|| Event::ElectionWon { epoch, granting, start_offset });
@@ -392,19 +392,19 @@ impl Raft {
     }
 
     fn become_unattached(&mut self, io: &mut Io<'_>, epoch: i32, leader: Option<i32>) {
-        self.quorum.to_unattached(epoch, leader, io.now.mono, io.rng);
+        self.quorum.transition_to_unattached(epoch, leader, io.now.mono, io.rng);
         self.transitioned(io);
     }
 
     fn become_follower(&mut self, io: &mut Io<'_>, epoch: i32, leader: i32) {
-        self.quorum.to_follower(epoch, leader, io.now.mono);
+        self.quorum.transition_to_follower(epoch, leader, io.now.mono);
         self.transitioned(io);
     }
 
     pub(super) fn become_resigned(&mut self, io: &mut Io<'_>, why: &str) {
         let Role::Leader(leader) = &self.quorum.role else { panic!("{:?} resigns", self.quorum.role.kind()) };
         let successors = leader.preferred_successors();
-        self.quorum.to_resigned(successors, io.now.mono, io.rng);
+        self.quorum.transition_to_resigned(successors, io.now.mono, io.rng);
         let epoch = self.quorum.epoch();
         io.out.event(|| Event::LeaderResigned { epoch, why: why.to_string() });
         self.transitioned(io);

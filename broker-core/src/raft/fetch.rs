@@ -435,8 +435,11 @@ impl Raft {
         while self.uncommitted.front().is_some_and(|batch| batch.base_offset < next) {
             self.uncommitted.pop_front();
         }
-        let own = |b: &mut super::CompletedBatch| b.base_offset == next && b.last_offset < high_watermark;
-        let Some(batch) = self.uncommitted.pop_front_if(own) else { return false };
+        let own = |b: &super::CompletedBatch| b.base_offset == next && b.last_offset < high_watermark;
+        if !self.uncommitted.front().is_some_and(own) {
+            return false;
+        }
+        let batch = self.uncommitted.pop_front().expect("looked at just now");
         self.bytes_since_snapshot += batch.bytes.len() as u64;
         self.last_committed_timestamp = batch.append_time;
         self.next_committed = Some(batch.last_offset + 1);

@@ -391,3 +391,95 @@ impl MetadataLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MemDisk;
+    use codecs::StdCodecs;
+    use wire::batch::{ControlRecord, control_batch};
+    use wire::records::SnapshotFooterRecord;
+
+    /// A log drawn as the epochs of its records, one digit each: `1122` ends at 4.
+    fn drawn(epochs: &str) -> (MetadataLog, MemDisk) {
+        let mut disk = MemDisk::new();
+        disk.mkdir("data").unwrap();
+        let now = Now::default();
+        let config = LogConfig::default();
+        let (log, _) = Log::open("data/log-0", config, LoadState::NEW, now, &mut disk, &StdCodecs).unwrap();
+        let mut log = MetadataLog { log, snapshots: BTreeMap::new() };
+        for (offset, epoch) in epochs.bytes().enumerate() {
+            let record = ControlRecord::SnapshotFooter(SnapshotFooterRecord { version: 0 });
+            let epoch = i32::from(epoch - b'0');
+            let batch = control_batch(&StdCodecs, offset as i64, epoch, 0, &[record]).unwrap();
+            log.append_as_leader(now, &mut disk, &StdCodecs, &batch.into(), epoch).unwrap();
+        }
+        (log, disk)
+    }
+
+    #[test]
+    fn a_follower_comes_to_agree_with_its_leader() {
+        // The leader's log, the follower's log, and where the follower ends after each truncation.
+        let cases: &[(&str, &str, &[i64])] = &[
+            ("1122", "1122", &[]),
+            ("1122", "11", &[]),
+            ("1122", "", &[]),
+            ("11", "1111", &[2]),
+            ("1133", "1122", &[2]),
+            ("1144", "112233", &[2]),
+            ("1114", "11222", &[2]),
+            ("112244", "1111333", &[4, 2]),
+            ("4", "123", &[0]),
+            ("11", "1122", &[2]),
+        ];
+        for (leader, follower, want) in cases {
+            let (leads, _) = drawn(leader);
+            let (mut follows, mut disk) = drawn(follower);
+            let mut cuts = Vec::new();
+            loop {
+                match leads.validate(follows.end()) {
+                    Validity::Valid => break,
+                    Validity::Diverging(point) => {
+                        let to = follows.truncation_offset(point);
+                        assert!(
+                            to < follows.end_offset(),
+                            "{leader} {follower}: nothing is cut at {point:?}"
+                        );
+                        follows.truncate_to(Now::default(), &mut disk, &StdCodecs, to).unwrap();
+                        cuts.push(to);
+                    }
+                    Validity::Snapshot(id) => panic!("there is no snapshot {id:?}"),
+                }
+            }
+            assert_eq!(cuts, *want, "leader {leader}, follower {follower}");
+            let end = follows.end_offset() as usize;
+            assert_eq!(&leader[..end], &follower[..end], "they agree");
+        }
+    }
+
+    #[test]
+    fn who_is_before_the_log_gets_a_snapshot() {
+        let (mut log, mut disk) = drawn("112233");
+        let now = Now::default();
+        let file = SnapshotFile { size: 1, last_timestamp: 0 };
+        let (first, second) = (OffsetAndEpoch::new(3, 2), OffsetAndEpoch::new(5, 3));
+        log.add_snapshot(first, file);
+        log.add_snapshot(second, file);
+        log.update_high_watermark(6);
+        assert!(log.delete_before_snapshot(now, &mut disk, &StdCodecs, first).unwrap());
+        let cases = [
+            (OffsetAndEpoch::new(2, 1), Validity::Snapshot(second)),
+            (OffsetAndEpoch::new(3, 1), Validity::Snapshot(second)),
+            (OffsetAndEpoch::new(3, 2), Validity::Valid),
+            (OffsetAndEpoch::new(4, 2), Validity::Valid),
+            (OffsetAndEpoch::new(4, 1), Validity::Snapshot(second)),
+            (OffsetAndEpoch::new(5, 2), Validity::Diverging(OffsetAndEpoch::new(4, 2))),
+            (OffsetAndEpoch::new(6, 3), Validity::Valid),
+            (OffsetAndEpoch::new(7, 3), Validity::Diverging(OffsetAndEpoch::new(6, 3))),
+            (OffsetAndEpoch::new(6, 4), Validity::Diverging(OffsetAndEpoch::new(6, 3))),
+        ];
+        for (point, want) in cases {
+            assert_eq!(log.validate(point), want, "{point:?}");
+        }
+    }
+}

@@ -299,7 +299,7 @@ impl Raft {
         let timeouts = (config.election_timeout, config.fetch_timeout);
         let mut quorum = QuorumState::start(local, voters, timeouts, stored, log.last_epoch(), now.mono, rng);
         if quorum.is_only_voter() && quorum.role.kind() != RaftRole::Candidate {
-            quorum.to_prospective(now.mono, rng); // there is nobody to wait for
+            quorum.transition_to_prospective(now.mono, rng); // there is nobody to wait for
         }
         if (quorum.is_voter() || config.can_become_voter) && !log.is_flushed() {
             log.flush(now, disk);

@@ -288,7 +288,13 @@ impl QuorumState {
     }
 
     /// A higher epoch whose leader is not known; or the same epoch, after a pre-vote that was lost.
-    pub(super) fn to_unattached(&mut self, epoch: i32, leader: Option<i32>, now: Instant, rng: &mut Rng) {
+    pub(super) fn transition_to_unattached(
+        &mut self,
+        epoch: i32,
+        leader: Option<i32>,
+        now: Instant,
+        rng: &mut Rng,
+    ) {
         let same = epoch == self.epoch;
         let prospective = matches!(self.role, Role::Prospective { .. });
         assert!(
@@ -314,7 +320,7 @@ impl QuorumState {
     }
 
     /// The leader of this or a higher epoch is known.
-    pub(super) fn to_follower(&mut self, epoch: i32, leader: i32, now: Instant) {
+    pub(super) fn transition_to_follower(&mut self, epoch: i32, leader: i32, now: Instant) {
         assert!(leader != self.local.id, "a replica follows itself");
         assert!(epoch >= self.epoch, "epoch {epoch} is older than {}", self.epoch);
         if epoch == self.epoch {
@@ -331,7 +337,7 @@ impl QuorumState {
     }
 
     /// A timeout: asks whether it would win. Nothing durable changes.
-    pub(super) fn to_prospective(&mut self, now: Instant, rng: &mut Rng) {
+    pub(super) fn transition_to_prospective(&mut self, now: Instant, rng: &mut Rng) {
         assert!(self.is_voter(), "an observer stands for election");
         let alone = self.is_only_voter();
         assert!(
@@ -347,7 +353,7 @@ impl QuorumState {
     }
 
     /// A majority would vote for this replica: asks for votes in the next epoch.
-    pub(super) fn to_candidate(&mut self, now: Instant, rng: &mut Rng) {
+    pub(super) fn transition_to_candidate(&mut self, now: Instant, rng: &mut Rng) {
         assert!(self.is_voter(), "an observer stands for election");
         assert!(
             matches!(self.role, Role::Prospective { .. }),
@@ -363,7 +369,7 @@ impl QuorumState {
 
     /// The election is won. The high watermark is unknown until a record of this epoch is on a majority: only
     /// then is this log known to hold all that former leaders committed.
-    pub(super) fn to_leader(&mut self, epoch_start_offset: i64, now: Instant) {
+    pub(super) fn transition_to_leader(&mut self, epoch_start_offset: i64, now: Instant) {
         let Role::Candidate { election, .. } = &self.role else {
             panic!("{:?} becomes leader of epoch {}", self.role.kind(), self.epoch);
         };
@@ -384,7 +390,12 @@ impl QuorumState {
     }
 
     /// The leader gives up. The file says already that it led.
-    pub(super) fn to_resigned(&mut self, preferred_successors: Vec<ReplicaKey>, now: Instant, rng: &mut Rng) {
+    pub(super) fn transition_to_resigned(
+        &mut self,
+        preferred_successors: Vec<ReplicaKey>,
+        now: Instant,
+        rng: &mut Rng,
+    ) {
         assert!(self.is_leader(), "{:?} resigns", self.role.kind());
         self.role = Role::Resigned {
             unacknowledged: self.other_voters(),
@@ -423,5 +434,144 @@ impl QuorumState {
             return Nanos::ZERO;
         }
         Nanos::from_millis(base + rng.next_u64() % base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::sync::Arc;
+    use rand_core::SeedableRng;
+    use wire::Uuid;
+    use wire::drive::Endpoint;
+
+    const T: (Nanos, Nanos) = (Nanos::from_millis(1_000), Nanos::from_millis(2_000));
+
+    fn key(id: i32) -> ReplicaKey {
+        ReplicaKey::new(id, Uuid([id as u8; 16]))
+    }
+
+    fn history(count: i32) -> VoterHistory {
+        let nodes: Vec<_> = (1..=count).map(|id| (id, Endpoint::new("c", 9093))).collect();
+        VoterHistory::new(VoterSet::from_static(&Arc::from("CONTROLLER"), &nodes))
+    }
+
+    fn start(id: i32, stored: Option<ElectionState>, log_epoch: i32) -> QuorumState {
+        let mut rng = Rng::seed_from_u64(1);
+        QuorumState::start(key(id), history(3), T, stored, log_epoch, Instant::default(), &mut rng)
+    }
+
+    fn stored(epoch: i32, leader: Option<i32>, voted: Option<i32>) -> Option<ElectionState> {
+        Some(ElectionState { epoch, leader, voted: voted.map(key), voters: Vec::new() })
+    }
+
+    #[test]
+    fn what_the_file_says_decides_how_it_starts() {
+        let cases = [
+            // node, stored, epoch of the log, role, epoch, leader, voted
+            (1, None, 0, RaftRole::Unattached, 0, None, None),
+            (1, stored(4, None, None), 3, RaftRole::Unattached, 4, None, None),
+            (1, stored(4, None, Some(2)), 3, RaftRole::Unattached, 4, None, Some(2)),
+            (1, stored(4, None, Some(1)), 3, RaftRole::Candidate, 4, None, Some(1)),
+            (1, stored(4, Some(1), None), 4, RaftRole::Resigned, 4, Some(1), None),
+            (1, stored(4, Some(2), Some(2)), 4, RaftRole::Follower, 4, Some(2), Some(2)),
+            // The file is older than the log: it says nothing of the log's epoch.
+            (1, stored(4, Some(1), None), 5, RaftRole::Unattached, 5, None, None),
+            // A leader that nobody knows any more.
+            (1, stored(4, Some(9), None), 4, RaftRole::Unattached, 4, Some(9), None),
+            (11, stored(4, Some(2), None), 4, RaftRole::Follower, 4, Some(2), None),
+        ];
+        for (id, stored, log_epoch, role, epoch, leader, voted) in cases {
+            let state = start(id, stored.clone(), log_epoch);
+            let voted_id = state.election_state().voted.map(|key| key.id);
+            let got = (state.role.kind(), state.epoch(), state.leader(), voted_id);
+            assert_eq!(got, (role, epoch, leader, voted), "{id} {stored:?} {log_epoch}");
+            assert!(state.dirty, "what was found is made durable");
+        }
+    }
+
+    #[test]
+    fn votes_are_granted_by_kafkas_rules() {
+        // For each state: pre-vote up to date, pre-vote behind, vote up to date, vote behind; asked by replica 2.
+        let leader = || {
+            let mut state = start(1, stored(4, None, Some(1)), 0);
+            if let Role::Candidate { election, .. } = &mut state.role {
+                election.record(3, true);
+            }
+            state.transition_to_leader(0, Instant::default());
+            state
+        };
+        let followed = || {
+            let mut state = start(1, stored(4, Some(3), None), 4);
+            if let Role::Follower { has_fetched, .. } = &mut state.role {
+                *has_fetched = true;
+            }
+            state
+        };
+        let prospective = |stored| {
+            let mut state = start(1, stored, 0);
+            state.transition_to_prospective(Instant::default(), &mut Rng::seed_from_u64(2));
+            state
+        };
+        let (t, f) = (true, false);
+        let cases = [
+            ("leader", leader(), [f, f, f, f]),
+            ("candidate", start(1, stored(4, None, Some(1)), 0), [t, f, f, f]),
+            ("resigned", start(1, stored(4, Some(1), None), 0), [t, f, f, f]),
+            ("follower that has not fetched", start(1, stored(4, Some(3), None), 4), [t, f, f, f]),
+            ("follower that has fetched", followed(), [f, f, f, f]),
+            ("unattached", start(1, stored(4, None, None), 0), [t, f, t, f]),
+            ("unattached, voted for 2", start(1, stored(4, None, Some(2)), 0), [t, f, t, t]),
+            ("unattached, voted for 3", start(1, stored(4, None, Some(3)), 0), [t, f, f, f]),
+            ("unattached, knows a leader", start(1, stored(4, Some(9), None), 4), [t, f, f, f]),
+            ("prospective", prospective(stored(4, None, None)), [t, f, t, f]),
+            ("prospective, voted for 3", prospective(stored(4, None, Some(3))), [t, f, f, f]),
+            ("prospective, knows a leader", prospective(stored(4, Some(3), None)), [t, f, f, f]),
+        ];
+        for (name, state, want) in cases {
+            let ask = |up_to_date, pre_vote| state.can_grant_vote(key(2), up_to_date, pre_vote);
+            let got = [ask(true, true), ask(false, true), ask(true, false), ask(false, false)];
+            assert_eq!(got, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_vote_stays_with_its_epoch() {
+        let (now, mut rng) = (Instant::default(), Rng::seed_from_u64(3));
+        let mut state = start(1, stored(4, None, None), 0);
+        state.grant_vote(key(2), now, &mut rng);
+        state.transition_to_prospective(now, &mut rng);
+        assert_eq!(state.election_state().voted, Some(key(2)), "a timeout does not free it");
+        assert!(!state.can_grant_vote(key(3), true, false) && state.can_grant_vote(key(2), false, false));
+        state.transition_to_follower(4, 3, now);
+        assert_eq!(state.election_state().voted, Some(key(2)), "nor does the leader whom others elected");
+        state.transition_to_unattached(5, None, now, &mut rng);
+        assert_eq!(state.election_state().voted, None);
+        assert!(state.can_grant_vote(key(3), true, false));
+    }
+
+    #[test]
+    fn an_election_is_won_or_lost_by_majority() {
+        for (count, grants, rejects, won, lost) in [
+            (1, 0, 0, true, false),
+            (3, 0, 1, false, false),
+            (3, 1, 0, true, false),
+            (3, 0, 2, false, true),
+            (4, 1, 1, false, false),
+            (4, 2, 1, true, false),
+            (4, 1, 2, false, true),
+            (5, 2, 2, true, false),
+        ] {
+            let mut election = EpochElection::new(history(count).last(), 1);
+            (2..2 + grants).for_each(|id| election.record(id, true));
+            (2 + grants..2 + grants + rejects).for_each(|id| election.record(id, false));
+            election.record(99, true);
+            assert_eq!(
+                (election.is_granted(), election.is_rejected()),
+                (won, lost),
+                "{count} {grants} {rejects}"
+            );
+            assert_eq!(election.unrecorded().len() as i32, count - 1 - grants - rejects);
+        }
     }
 }
