@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use wire::error::ErrorCode;
 use wire::frame::RequestHeader;
 use wire::messages::{self as m, AnyRequest};
-use wire::{Reader, Uuid};
+use wire::{ApiKey, Reader, Uuid};
 
 use crate::ctx::Ctx;
 use crate::net::RequestToken;
@@ -89,10 +89,20 @@ fn answer(ctx: &mut Ctx<'_>, token: RequestToken, request: &AnyRequest<'_>, erro
             let responses: Vec<_> = r.resources.iter().map(resource).collect();
             net.respond(out, token, &m::IncrementalAlterConfigsResponse { responses, ..Default::default() });
         }
-        AnyRequest::ElectLeaders(_) => {
+        _ => answer_as_a_whole(ctx, token, error),
+    }
+}
+
+/// The answer of those APIs that have an error of their own at the top.
+fn answer_as_a_whole(ctx: &mut Ctx<'_>, token: RequestToken, error: ErrorCode) {
+    let code = error.0;
+    let message = || Some(Cow::Borrowed(error.message()));
+    let (net, out) = (&mut *ctx.net, &mut *ctx.out);
+    match token.key {
+        ApiKey::ElectLeaders => {
             net.respond(out, token, &m::ElectLeadersResponse { error_code: code, ..Default::default() });
         }
-        AnyRequest::AlterPartitionReassignments(_) => {
+        ApiKey::AlterPartitionReassignments => {
             let response = m::AlterPartitionReassignmentsResponse {
                 error_code: code,
                 error_message: message(),
@@ -100,7 +110,7 @@ fn answer(ctx: &mut Ctx<'_>, token: RequestToken, request: &AnyRequest<'_>, erro
             };
             net.respond(out, token, &response);
         }
-        AnyRequest::ListPartitionReassignments(_) => {
+        ApiKey::ListPartitionReassignments => {
             let response = m::ListPartitionReassignmentsResponse {
                 error_code: code,
                 error_message: message(),
@@ -108,13 +118,13 @@ fn answer(ctx: &mut Ctx<'_>, token: RequestToken, request: &AnyRequest<'_>, erro
             };
             net.respond(out, token, &response);
         }
-        AnyRequest::DescribeQuorum(_) => {
+        ApiKey::DescribeQuorum => {
             let error_message = message().filter(|_| token.version >= 2);
             let response =
                 m::DescribeQuorumResponse { error_code: code, error_message, ..Default::default() };
             net.respond(out, token, &response);
         }
-        AnyRequest::UpdateFeatures(_) => {
+        ApiKey::UpdateFeatures => {
             let response = m::UpdateFeaturesResponse {
                 error_code: code,
                 error_message: message(),
@@ -122,7 +132,7 @@ fn answer(ctx: &mut Ctx<'_>, token: RequestToken, request: &AnyRequest<'_>, erro
             };
             net.respond(out, token, &response);
         }
-        AnyRequest::UnregisterBroker(_) => {
+        ApiKey::UnregisterBroker => {
             let response = m::UnregisterBrokerResponse {
                 error_code: code,
                 error_message: message(),

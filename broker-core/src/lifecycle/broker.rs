@@ -180,12 +180,6 @@ impl BrokerLifecycle {
         }
     }
 
-    /// The active controller does not know this broker any more (it was unregistered): it registers anew.
-    pub fn register_again(&mut self, now: Instant) {
-        self.registered = false;
-        self.communicate_at(now);
-    }
-
     /// When [`BrokerLifecycle::on_timer`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         if self.state == BrokerState::ShuttingDown {

@@ -5,7 +5,6 @@ use wire::records::MetadataRecord;
 
 use super::Core;
 use crate::ctx::Ctx;
-use crate::event::Event;
 use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::Peer;
 use crate::raft::{Signal, SnapshotError};
@@ -67,7 +66,6 @@ impl Core {
                 self.image = image;
                 self.image_epoch = epoch;
                 self.delta = ImageDelta { everything: true, ..ImageDelta::default() };
-                ctx.event(|| Event::SnapshotLoaded { end_offset, epoch });
             }
             Err(e) => self.halt(ctx, alloc::format!("Error loading snapshot {end_offset}-{epoch}: {e}")),
         }
