@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use tree::Problem;
+use tree::Tree;
 pub use units::{Duration, DurationRange};
 
 /// A scenario file that was read and checked, before a variant is chosen.
@@ -27,7 +28,7 @@ pub struct Sheet {
     pub path: PathBuf,
     /// Its text.
     pub text: String,
-    root: tree::Tree,
+    root: Tree,
     /// The names of its variants, in order.
     pub variants: Vec<String>,
 }
@@ -693,6 +694,20 @@ impl Sheet {
             rendered: problem.render(&self.path.display().to_string(), &self.text, false),
             problem,
         })
+    }
+
+    /// The scenario with a variant applied, then changes of the form `POINTER=VALUE`; a value that is no JSON is a text.
+    pub fn with_overrides(&self, variant: Option<&str>, changes: &[String]) -> Result<Scenario, LoadError> {
+        let mut sheet = self.clone();
+        for change in changes {
+            let refuse = |why: String| LoadError::Unreadable { path: format!("--set {change}"), why };
+            let (pointer, value) =
+                change.split_once('=').ok_or_else(|| refuse("expected POINTER=VALUE, such as /topics/0/config/min.insync.replicas=1".to_owned()))?;
+            let mut value = tree::parse(value).unwrap_or(Tree { span: 0..0, kind: tree::Kind::Text(value.to_owned()) });
+            value.forget_place();
+            sheet.root.set(pointer, 0..0, value).map_err(|problem| refuse(problem.text))?;
+        }
+        sheet.variant(variant)
     }
 
     fn build(&self, variant: Option<&str>) -> Result<Scenario, Problem> {

@@ -238,6 +238,21 @@ impl Tree {
         }
     }
 
+    /// Makes problems point at the beginning of the file: the value does not stand in it.
+    pub fn forget_place(&mut self) {
+        self.span = 0..0;
+        match &mut self.kind {
+            Kind::List(items) => items.iter_mut().for_each(Tree::forget_place),
+            Kind::Map(entries) => {
+                for entry in entries {
+                    entry.key_span = 0..0;
+                    entry.value.forget_place();
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Puts `value` where a JSON pointer (RFC 6901) leads. The parent must exist; a new key of an object is added.
     pub fn set(&mut self, pointer: &str, pointer_span: Range<usize>, value: Tree) -> Result<(), Problem> {
         let bad = |text: String| Problem::new(pointer_span.clone(), text);

@@ -1,0 +1,62 @@
+//! `highwater replay`: a recorded run again, compared on the way.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use reports::Verdict;
+
+use super::{record::Record, refuse, run::show};
+use crate::runner::{self, RunOptions};
+use crate::scenario;
+
+/// Options of `highwater replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// A record, as `highwater run --record` writes it
+    pub record: PathBuf,
+    /// Print one JSON document and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs a record again; exit code 5 if it does not repeat itself.
+pub fn replay(args: &ReplayArgs) -> u8 {
+    let shown = args.record.display();
+    let record = match std::fs::read(&args.record) {
+        Err(e) => return refuse(&format!("error: {shown}: {e}")),
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Err(e) => return refuse(&format!("error: {shown}: byte {} is not UTF-8 text: the record is damaged", e.utf8_error().valid_up_to())),
+            Ok(text) => match Record::parse(&text) {
+                Ok(record) => record,
+                Err(why) => return refuse(&format!("error: {shown}: {why}")),
+            },
+        },
+    };
+    let scenario = match scenario::parse(record.path.as_ref(), record.text.clone())
+        .and_then(|sheet| sheet.with_overrides(record.variant.as_deref(), &record.overrides))
+    {
+        Ok(scenario) => scenario,
+        Err(why) => return refuse(&why.to_string()),
+    };
+    let options = RunOptions { seed: record.seed, keep_disks: None, trace: false, reproduce: format!("highwater replay {shown}") };
+    let mut outcome = match runner::run(&scenario, &options) {
+        Ok(outcome) => outcome,
+        Err(why) => return refuse(&format!("error: {why}")),
+    };
+    if outcome.trail != record.trail {
+        let build = super::record::build();
+        let other = if build == record.build { String::new() } else { format!(" The record was made by {}, this is {build}.", record.build) };
+        let place = match outcome.trail.parting(&record.trail) {
+            Some(parting) => format!("The two runs are {parting}."),
+            None => String::new(),
+        };
+        outcome.report.verdict = Verdict::Nondeterministic;
+        outcome.report.why = Some(format!("The digest of the record is {}. {place}{other}", record.trail.end));
+    }
+    show(&outcome.report, args.json);
+    if !args.json && outcome.report.verdict != Verdict::Nondeterministic {
+        let _ = writeln!(anstream::stderr(), "the same digest as the record");
+    }
+    outcome.report.verdict.exit_code()
+}

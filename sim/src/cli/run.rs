@@ -1,0 +1,128 @@
+//! `highwater run`: one run, its report, its record.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use reports::RunReport;
+
+use super::{load, record, refuse};
+use crate::runner::{self, Outcome, RunOptions};
+use crate::scenario::Scenario;
+
+/// Options of `highwater run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// A scenario file, or the name of one that comes with Highwater
+    pub scenario: PathBuf,
+    /// The seed; drawn from the operating system and printed unless given
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// One of the scenario's variants
+    #[arg(long)]
+    pub variant: Option<String>,
+    /// Put another value somewhere in the scenario: /topics/0/config/min.insync.replicas=1
+    #[arg(long = "set", value_name = "POINTER=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print one JSON document and nothing else
+    #[arg(long)]
+    pub json: bool,
+    /// Write a record of the run, for `highwater replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Write the nodes' disks as they are at the end into this directory
+    #[arg(long, value_name = "DIR")]
+    pub keep_disks: Option<PathBuf>,
+    /// Write one line for each item of the digest into this file
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// Runs a scenario once.
+pub fn run(args: &RunArgs) -> u8 {
+    let sheet = match load(&args.scenario) {
+        Ok(sheet) => sheet,
+        Err(why) => return refuse(&why),
+    };
+    let scenario = match sheet.with_overrides(args.variant.as_deref(), &args.overrides) {
+        Ok(scenario) => scenario,
+        Err(why) => return refuse(&why.to_string()),
+    };
+    let seed = args.seed.unwrap_or_else(draw_seed);
+    if !args.json {
+        announce(&scenario, seed);
+    }
+    let options = RunOptions { seed, keep_disks: args.keep_disks.clone(), trace: args.trace.is_some(), reproduce: reproduce(args, seed) };
+    let outcome = match runner::run(&scenario, &options) {
+        Ok(outcome) => outcome,
+        Err(why) => return refuse(&format!("error: {why}")),
+    };
+    if let Err(why) = write_files(args, &sheet.text, &outcome) {
+        return refuse(&why);
+    }
+    show(&outcome.report, args.json);
+    outcome.report.verdict.exit_code()
+}
+
+/// A seed that the operating system draws: it is printed, so that the run can be had again.
+fn draw_seed() -> u64 {
+    // Short enough to be read out to a class.
+    u64::from(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8) as u32)
+}
+
+/// The line that reproduces a run.
+fn reproduce(args: &RunArgs, seed: u64) -> String {
+    let mut line = format!("highwater run {} --seed {seed}", args.scenario.display());
+    if let Some(variant) = &args.variant {
+        line.push_str(&format!(" --variant {variant}"));
+    }
+    for change in &args.overrides {
+        line.push_str(&format!(" --set '{change}'"));
+    }
+    line
+}
+
+/// What is said before a run: the seed, and what is not at its default.
+fn announce(scenario: &Scenario, seed: u64) {
+    let mut out = anstream::stdout();
+    let variant = scenario.variant.as_ref().map_or(String::new(), |v| format!(", variant {v}"));
+    let _ = writeln!(out, "seed {seed}{variant}");
+    for (name, value) in runner::effective_options(scenario) {
+        let _ = writeln!(out, "  {name} = {value}");
+    }
+    let _ = writeln!(out);
+}
+
+fn write_files(args: &RunArgs, text: &str, outcome: &Outcome) -> Result<(), String> {
+    let fail = |path: &PathBuf| {
+        let path = path.display().to_string();
+        move |e: std::io::Error| format!("error: {path} cannot be written: {e}")
+    };
+    if let Some(path) = &args.record {
+        let record = record::Record {
+            build: record::build(),
+            path: args.scenario.display().to_string(),
+            text: text.to_owned(),
+            variant: args.variant.clone(),
+            overrides: args.overrides.clone(),
+            seed: outcome.report.seed,
+            trail: outcome.trail.clone(),
+        };
+        std::fs::write(path, record.to_text()).map_err(fail(path))?;
+    }
+    if let Some(path) = &args.trace {
+        std::fs::write(path, outcome.trace.join("\n") + "\n").map_err(fail(path))?;
+    }
+    Ok(())
+}
+
+/// Prints a report: one JSON document, or the page.
+pub fn show(report: &RunReport, json: bool) {
+    if json {
+        let text = serde_json::to_string(&reports::json::document(report)).expect("plain JSON");
+        super::print(&(text + "\n"));
+    } else {
+        let mut out = anstream::stdout();
+        let _ = out.write_all(reports::terminal::render(report).as_bytes());
+    }
+}
