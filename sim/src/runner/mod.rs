@@ -1,5 +1,221 @@
 //! Runs a scenario: its steps, its expectations, its end.
+//!
+//! [`run`] is a function of the scenario and the seed: it builds the world, lets the [`play::Player`] tell the story
+//! inside madsim, and folds what was seen into a report.
 
+pub mod build;
+mod command;
 pub mod evaluate;
+mod finish;
 pub mod narrator;
+pub mod observer;
+pub mod play;
+mod setup;
 pub mod stats;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reports::{ClientReport, PartitionReport, RunReport, Verdict, ViolationReport};
+
+use crate::scenario::{ClientKind, Scenario};
+use crate::world::{self, DigestTrail, World};
+use evaluate::View;
+use play::{Player, Stop};
+
+/// What a run is asked for besides its scenario.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The seed.
+    pub seed: u64,
+    /// Where the nodes' disks are written at the end.
+    pub keep_disks: Option<PathBuf>,
+    /// Whether every item of the digest is kept.
+    pub trace: bool,
+    /// The line that reproduces the run.
+    pub reproduce: String,
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What is told of it.
+    pub report: RunReport,
+    /// Its digest on the way.
+    pub trail: DigestTrail,
+    /// A line for each item of the digest, if that was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs a scenario once. An error is a world that cannot be built or files that cannot be written.
+pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
+    #[expect(clippy::disallowed_methods, reason = "how long the run took in real time is told, and decides nothing")]
+    let started = std::time::Instant::now();
+    let mut world = build::world(scenario, options.seed)?;
+    if options.trace {
+        world.start_trace();
+    }
+    let player = Player::new(Arc::new(scenario.clone()), options.seed);
+    let told = world::run(world, async move |stage| {
+        let mut player = player;
+        let ended = tell(&mut player, stage).await;
+        (player, ended)
+    });
+    let (mut world, (player, ended)) = told.map_err(|crash| crash.to_string())?;
+    if let Some(dir) = &options.keep_disks {
+        keep_disks(&world, scenario, dir)?;
+    }
+    let trail = world.trail();
+    let trace = if options.trace { world.take_trace_lines() } else { Vec::new() };
+    let report = report(scenario, options, &world, &player, ended, &trail, started.elapsed().as_secs_f64());
+    Ok(Outcome { report, trail, trace })
+}
+
+/// The whole story: start-up, steps, end.
+pub async fn tell(player: &mut Player, stage: &mut world::Stage) -> Result<(), Stop> {
+    player.begin(stage).await?;
+    while player.step(stage).await? {}
+    player.finish(stage).await
+}
+
+fn keep_disks(world: &World, scenario: &Scenario, dir: &std::path::Path) -> Result<(), String> {
+    for node in &scenario.cluster.nodes {
+        if let Some(host) = world.host(&node.name) {
+            world.keep_disk(host, &dir.join(&node.name)).map_err(|e| format!("{}: {e}", dir.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every option that is not at its default: what is printed before a run.
+pub fn effective_options(scenario: &Scenario) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::new();
+    let ids = |ids: Vec<i32>| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    options.insert("brokers".to_owned(), ids(scenario.cluster.brokers()));
+    options.insert("controllers".to_owned(), ids(scenario.cluster.controllers()));
+    for (key, value) in &scenario.cluster.config {
+        options.insert(format!("cluster.{key}"), value.clone());
+    }
+    for node in &scenario.cluster.nodes {
+        for (key, value) in &node.config {
+            options.insert(format!("{}.{key}", node.name), value.clone());
+        }
+    }
+    for topic in &scenario.topics {
+        for (key, value) in &topic.config {
+            options.insert(format!("topic {}.{key}", topic.name), value.clone());
+        }
+    }
+    for client in &scenario.clients {
+        for (key, value) in &client.config {
+            options.insert(format!("{}.{key}", client.name), value.clone());
+        }
+    }
+    options
+}
+
+fn report(
+    scenario: &Scenario,
+    options: &RunOptions,
+    world: &World,
+    player: &Player,
+    ended: Result<(), Stop>,
+    trail: &DigestTrail,
+    wall_seconds: f64,
+) -> RunReport {
+    let (verdict, why) = match ended {
+        Err(Stop::Expectation(why)) => (Verdict::Expectation, Some(why)),
+        Err(Stop::Liveness(why)) => (Verdict::Liveness, Some(why)),
+        Err(Stop::Crash(why)) => (Verdict::Crash, Some(why)),
+        Ok(()) => match player.not_allowed() {
+            Some(why) => (Verdict::Violation, Some(why)),
+            None => (Verdict::Pass, None),
+        },
+    };
+    let counts = world.counts();
+    let mut steps = player.reports.clone();
+    steps.extend(player.not_run());
+    RunReport {
+        scenario: scenario.name.clone(),
+        variant: scenario.variant.clone(),
+        title: scenario.title.clone(),
+        about: scenario.about.clone(),
+        seed: options.seed,
+        digest: trail.end.clone(),
+        verdict,
+        why,
+        virtual_seconds: player.observer.seconds(world.now()).max(0.0),
+        wall_seconds,
+        events: counts.events,
+        frames: counts.frames,
+        frame_bytes: counts.frame_bytes,
+        steps,
+        violations: violations(player),
+        clients: clients(scenario, player),
+        options: effective_options(scenario),
+        timeline: player.observer.timeline.clone(),
+        partitions: partitions(world, player),
+        warnings: scenario.warnings.clone(),
+        reproduce: options.reproduce.clone(),
+    }
+}
+
+fn violations(player: &Player) -> Vec<ViolationReport> {
+    let findings = player.observer.findings.iter();
+    findings
+        .map(|f| ViolationReport {
+            name: f.name.to_owned(),
+            promised: f.excuse.is_none(),
+            reason: f.excuse.map(str::to_owned),
+            at_seconds: player.observer.seconds(f.at),
+            subject: f.subject.to_string(),
+            explanation: f.text.clone(),
+            count: f.count,
+        })
+        .collect()
+}
+
+fn clients(scenario: &Scenario, player: &Player) -> BTreeMap<String, ClientReport> {
+    let mut clients = BTreeMap::new();
+    for client in &scenario.clients {
+        if matches!(client.kind, ClientKind::Admin { .. }) {
+            continue;
+        }
+        let Some(stats) = player.observer.clients.get(&client.name) else { continue };
+        let quantile = |q| stats.quantile_ms(q, None);
+        let report = ClientReport {
+            sent: stats.sent,
+            acked: stats.acked,
+            failed: stats.failed,
+            indefinite: stats.indefinite,
+            lost: stats.lost,
+            duplicated: stats.duplicated,
+            received: stats.received,
+            last_error: stats.last_error.map(str::to_owned),
+            latency_ms: quantile(0.5).zip(quantile(0.99)).zip(quantile(1.0)).map(|((p50, p99), max)| [p50, p99, max]),
+        };
+        clients.insert(client.name.clone(), report);
+    }
+    clients
+}
+
+fn partitions(world: &World, player: &Player) -> Vec<PartitionReport> {
+    let look = view::Look { player, world };
+    let all = player.observer.partitions.iter().filter(|((topic, _), _)| !topic.starts_with("__"));
+    all.map(|((topic, partition), state)| {
+        let log = look.leader_log(topic, *partition);
+        PartitionReport {
+            partition: format!("{topic}-{partition}"),
+            leader: (state.leader >= 0).then_some(state.leader),
+            leader_epoch: state.leader_epoch,
+            replicas: state.replicas.clone(),
+            isr: state.isr.clone(),
+            elr: state.elr.clone(),
+            log_end: log.map(|(end, _)| end),
+            high_watermark: log.map(|(_, high)| high),
+        }
+    })
+    .collect()
+}

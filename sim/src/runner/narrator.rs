@@ -124,3 +124,47 @@ fn position_reason(reason: client::ResetReason) -> &'static str {
         client::ResetReason::Truncation => "the log was truncated",
     }
 }
+
+/// The name of an event that an expectation may ask for, and its partition. Appends and watermarks are too many to keep.
+pub fn named(event: &Event) -> Option<(&'static str, Option<String>)> {
+    let at = |p: &broker_core::event::TopicPartition| Some(p.to_string());
+    Some(match event {
+        Event::Started { .. } => ("Started", None),
+        Event::LogRecovered { partition, .. } => ("LogRecovered", at(partition)),
+        Event::ControlledShutdownStarted => ("ControlledShutdownStarted", None),
+        Event::ControlledShutdownCompleted { .. } => ("ControlledShutdownCompleted", None),
+        Event::ConnectionRefused { .. } => ("ConnectionRefused", None),
+        Event::LogDirOffline { .. } => ("LogDirOffline", None),
+        Event::RaftRoleChanged { .. } => ("RaftRoleChanged", None),
+        Event::ElectionWon { .. } => ("ElectionWon", None),
+        Event::VoteGranted { .. } => ("VoteGranted", None),
+        Event::LeaderResigned { .. } => ("LeaderResigned", None),
+        Event::MetadataTruncated { .. } => ("MetadataTruncated", None),
+        Event::SnapshotWritten { .. } => ("SnapshotWritten", None),
+        Event::SnapshotLoaded { .. } => ("SnapshotLoaded", None),
+        Event::ControllerActivated { .. } => ("ControllerActivated", None),
+        Event::ControllerResigned { .. } => ("ControllerResigned", None),
+        Event::BrokerRegistered { .. } => ("BrokerRegistered", None),
+        Event::BrokerFenced { .. } => ("BrokerFenced", None),
+        Event::BrokerUnfenced { .. } => ("BrokerUnfenced", None),
+        Event::BrokerInControlledShutdown { .. } => ("BrokerInControlledShutdown", None),
+        Event::TopicCreated { .. } => ("TopicCreated", None),
+        Event::TopicDeleted { .. } => ("TopicDeleted", None),
+        Event::PartitionChanged { partition, .. } => ("PartitionChanged", at(partition)),
+        Event::ConfigChanged { .. } => ("ConfigChanged", None),
+        Event::BecameLeader { partition, .. } => ("BecameLeader", at(partition)),
+        Event::BecameFollower { partition, .. } => ("BecameFollower", at(partition)),
+        Event::IsrShrunk { partition, .. } => ("IsrShrunk", at(partition)),
+        Event::IsrExpanded { partition, .. } => ("IsrExpanded", at(partition)),
+        Event::LogTruncated { partition, .. } => ("LogTruncated", at(partition)),
+        Event::LogStartOffsetAdvanced { partition, .. } => ("LogStartOffsetAdvanced", at(partition)),
+        Event::SegmentRolled { partition, .. } => ("SegmentRolled", at(partition)),
+        Event::FetchFailed { partition, .. } => ("FetchFailed", at(partition)),
+        Event::ProduceRefused { partition, .. } => ("ProduceRefused", at(partition)),
+        Event::Warning { .. } => ("Warning", None),
+        Event::MetadataAppended { .. }
+        | Event::MetadataCommitted { .. }
+        | Event::RecordsAppended { .. }
+        | Event::HighWatermarkAdvanced { .. } => return None,
+    })
+}

@@ -1,0 +1,175 @@
+//! The end of a run: clients stop, consumers catch up, a reader reads everything, the history is judged.
+
+use super::build;
+use super::evaluate;
+use super::play::{Player, Stop};
+use super::view::Look;
+use crate::scenario::{ClientKind, WantedViolation, WantedViolations};
+use crate::world::{self, ProcId, ProcState, Stage};
+
+/// A producer's close waits for its delivery time-out, two minutes unless set.
+const CLOSE_LIMIT: u64 = 600_000_000_000;
+
+impl Player {
+    /// Everything after the last step.
+    pub async fn finish(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+        self.stop_clients(stage, true).await?;
+        if self.scenario.finally.restore {
+            self.restore(stage).await?;
+        }
+        self.catch_up(stage)?;
+        self.stop_clients(stage, false).await?;
+        self.read_everything(stage).await?;
+        let at = stage.world().now();
+        self.observer.judge(at);
+        self.final_expectations(stage)
+    }
+
+    /// Stops the producers, or everybody else.
+    async fn stop_clients(&mut self, stage: &mut Stage, producers: bool) -> Result<(), Stop> {
+        let mut procs: Vec<ProcId> = Vec::new();
+        for client in &self.scenario.clone().clients {
+            let writes = matches!(client.kind, ClientKind::Producer { .. } | ClientKind::Transactional { .. });
+            for name in client.processes() {
+                let Some(proc) = stage.world().proc(&name) else { continue };
+                if writes != producers || matches!(stage.world().state(proc), ProcState::Down | ProcState::Halted) {
+                    continue;
+                }
+                // A paused process cannot hear SIGTERM: it is let go on first.
+                let _ = stage.resume(proc).await;
+                stage.stop(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
+                procs.push(proc);
+            }
+        }
+        let gone = |_: &Player, world: &world::World| procs.iter().all(|p| matches!(world.state(*p), ProcState::Down | ProcState::Halted));
+        if self.until(stage, CLOSE_LIMIT, gone)? { Ok(()) } else { Err(Stop::Liveness("a client did not close within 10 minutes".to_owned())) }
+    }
+
+    /// Starts what is down, heals what is broken.
+    async fn restore(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+        stage.world_mut().heal_everything();
+        for node in &self.scenario.clone().cluster.nodes {
+            let proc = stage.world().proc(&node.name).expect("a node of this scenario");
+            match stage.world().state(proc) {
+                ProcState::Down | ProcState::Halted => stage.start(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?,
+                _ => {
+                    let _ = stage.resume(proc).await;
+                }
+            }
+        }
+        let within = self.scenario.finally.within.0;
+        let healed = self.until(stage, within, |player, _| player.observer.partitions.values().all(|s| s.leader >= 0 && s.isr.len() == s.replicas.len()))?;
+        if healed {
+            return Ok(());
+        }
+        let waiting: Vec<String> = self
+            .observer
+            .partitions
+            .iter()
+            .filter(|(_, s)| s.leader < 0 || s.isr.len() < s.replicas.len())
+            .map(|((t, p), s)| format!("{t}-{p} (leader {}, ISR {:?})", s.leader, s.isr))
+            .collect();
+        Err(Stop::Liveness(format!("everything was healed, and within {} still waiting for {}", self.scenario.finally.within, waiting.join(", "))))
+    }
+
+    /// Consumers go on until they have everything that their leaders have committed.
+    fn catch_up(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+        let within = self.scenario.finally.within.0;
+        self.until(stage, within, |player, world| player.consumers_lag(world) == 0)?;
+        Ok(())
+    }
+
+    /// Records below the high watermarks that running consumers have not polled, on partitions that have a leader.
+    fn consumers_lag(&self, world: &world::World) -> i64 {
+        let look = Look { player: self, world };
+        let mut lag = 0;
+        for client in &self.scenario.clients {
+            let ClientKind::Consumer { partitions, .. } = &client.kind else { continue };
+            for name in client.processes() {
+                if !world.proc(&name).is_some_and(|p| world.state(p) == ProcState::Running) {
+                    continue;
+                }
+                for at in partitions {
+                    let Some((_, high)) = evaluate::View::leader_log(&look, &at.0, at.1) else { continue };
+                    let position = self.observer.positions.get(&name).and_then(|p| p.get(at)).copied().unwrap_or(0);
+                    lag += (high - position).max(0);
+                }
+            }
+        }
+        lag
+    }
+
+    async fn read_everything(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+        let mut topics: Vec<String> = Vec::new();
+        for client in &self.scenario.clients {
+            match &client.kind {
+                ClientKind::Producer { topic, .. } | ClientKind::Transactional { to: topic, .. } => topics.push(topic.clone()),
+                _ => {}
+            }
+        }
+        topics.retain(|t| self.observer.partitions.keys().any(|(known, _)| known == t));
+        topics.sort();
+        topics.dedup();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let spec = build::reader(&self.scenario, &topics);
+        let proc = stage.world_mut().add_proc(spec);
+        self.observer.reader(proc);
+        stage.start(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
+        let within = self.scenario.finally.within.0;
+        let done = |player: &Player, world: &world::World| world.state(proc) == ProcState::Down || player.unread(world, &topics).is_empty();
+        let read = self.until(stage, within, done)?;
+        let unread = self.unread(stage.world(), &topics);
+        if stage.world().state(proc) != ProcState::Down {
+            stage.kill(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
+        }
+        if !read && !unread.is_empty() {
+            let text = format!("{} could not be read to the end within {}", unread.join(", "), self.scenario.finally.within);
+            return Err(Stop::Liveness(text));
+        }
+        Ok(())
+    }
+
+    /// Partitions that have a running leader and were not read to their end. What nobody leads cannot be read.
+    fn unread(&self, world: &world::World, topics: &[String]) -> Vec<String> {
+        let look = Look { player: self, world };
+        let partitions = self.observer.partitions.keys().filter(|(t, _)| topics.contains(t));
+        let reachable = partitions.filter(|(t, p)| evaluate::View::leader_log(&look, t, *p).is_some());
+        reachable.filter(|(t, p)| !self.observer.finally_complete(t, *p)).map(|(t, p)| format!("{t}-{p}")).collect()
+    }
+
+    fn final_expectations(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+        for expect in &self.scenario.clone().finally.expect {
+            let found = evaluate::holds(expect, &Look { player: self, world: stage.world() });
+            if let Err(found) = found {
+                return Err(Stop::Expectation(format!("finally: found {found}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What `finally.violations` does not allow; `None` if it allows what was found.
+    pub fn not_allowed(&self) -> Option<String> {
+        let findings = &self.observer.findings;
+        let matches = |wanted: &WantedViolation, finding: &super::observer::Finding| {
+            let topic = match &finding.subject {
+                crate::checkers::Subject::Partition(topic, _) => Some(topic),
+                crate::checkers::Subject::Quorum => None,
+            };
+            wanted.name == finding.name && (wanted.topic.is_none() || wanted.topic.as_ref() == topic)
+        };
+        let missing = |wanted: &[WantedViolation]| wanted.iter().find(|w| !findings.iter().any(|f| matches(w, f))).map(|w| format!("{} was expected and not found", w.name));
+        match &self.scenario.finally.violations {
+            None => findings.iter().find(|f| f.excuse.is_none()).map(|f| format!("{} on {} was promised not to happen", f.name, f.subject)),
+            Some(WantedViolations::Exactly(wanted)) => {
+                let extra = findings.iter().find(|f| !wanted.iter().any(|w| matches(w, f)));
+                extra.map(|f| format!("{} on {} is not among those that finally allows", f.name, f.subject)).or_else(|| missing(wanted))
+            }
+            Some(WantedViolations::HasLacks(has, lacks)) => {
+                let bad = findings.iter().find(|f| lacks.iter().any(|w| matches(w, f)));
+                bad.map(|f| format!("{} on {} is among those that finally rules out", f.name, f.subject)).or_else(|| missing(has))
+            }
+        }
+    }
+}

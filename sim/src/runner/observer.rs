@@ -1,0 +1,507 @@
+//! What is known of a run: folded from everything that happened, event by event.
+//!
+//! It feeds the checkers, the clients' history and statistics, the timeline, and the picture of the cluster as it is
+//! committed in the metadata log. It never changes the world.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use broker_core::event::{Event, PartitionState};
+use broker_core::metadata::MetadataImage;
+use client::{ClientEvent, Fate, Made, Polled};
+use reports::{TimelineEntry, Tone};
+
+use super::narrator;
+use super::stats::ClientStats;
+use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIndex};
+use crate::checkers::promise::Promise;
+use crate::checkers::quorum::Quorum;
+use crate::checkers::replicas::Replicas;
+use crate::checkers::{Breach, Subject};
+use crate::scenario::{Client, ClientKind, Scenario};
+use crate::world::{Happened, ProcEvent, ProcId, SimTime, What, World};
+
+/// Something that a checker found, with how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The checker.
+    pub name: &'static str,
+    /// What it is about.
+    pub subject: Subject,
+    /// Why the configuration did not rule it out; absent: it did.
+    pub excuse: Option<&'static str>,
+    /// When the first of them was found.
+    pub at: SimTime,
+    /// The first of them in words.
+    pub text: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// Who a process is in the scenario.
+#[derive(Clone, Debug)]
+enum Role {
+    Node(i32),
+    /// The client's own name, the process's name, and its index among the producers.
+    Client { client: String, producer: Option<u32> },
+    /// The reader at the end.
+    Reader,
+    Other,
+}
+
+/// What a process wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Console {
+    /// To standard output.
+    pub stdout: String,
+    /// To standard error.
+    pub stderr: String,
+}
+
+/// What is known of a run.
+#[derive(Clone)]
+pub struct Observer {
+    roles: BTreeMap<ProcId, (String, Role)>,
+    producers: Vec<String>,
+    /// Committed states by topic and partition.
+    pub partitions: BTreeMap<(String, i32), PartitionState>,
+    /// By client and by process.
+    pub clients: BTreeMap<String, ClientStats>,
+    /// How many messages each producer process has made.
+    pub made: BTreeMap<String, u64>,
+    /// Where each consumer process reads next.
+    pub positions: BTreeMap<String, BTreeMap<(String, i32), i64>>,
+    /// What each process wrote.
+    pub consoles: BTreeMap<ProcId, Console>,
+    /// Events of nodes since the last step that changed something: name and partition.
+    pub node_events: BTreeMap<String, Vec<(&'static str, Option<String>)>>,
+    history: History,
+    final_reads: BTreeMap<(String, i32), FinalRead>,
+    replicas: Replicas,
+    quorum: Quorum,
+    /// What the configuration and the faults so far promise.
+    pub promise: Promise,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// What a class is told.
+    pub timeline: Vec<TimelineEntry>,
+    /// Where 0.0 s is.
+    pub origin: SimTime,
+    told: bool,
+}
+
+impl Observer {
+    /// Of a scenario that has not begun.
+    pub fn new(scenario: &Scenario) -> Observer {
+        let mut promise = Promise::default();
+        let mut clients = BTreeMap::new();
+        for client in &scenario.clients {
+            if let ClientKind::Producer { topic, .. } = &client.kind {
+                let setting = |key: &str, default: &'static str| client.config.get(key).map_or(default, String::as_str).to_owned();
+                let acks = setting("acks", "all");
+                let idempotent = setting("enable.idempotence", "true") == "true" && matches!(acks.as_str(), "all" | "-1");
+                promise.producer(topic, &acks, idempotent);
+            }
+            clients.insert(client.name.clone(), ClientStats::default());
+            for process in client.processes() {
+                clients.insert(process, ClientStats::default());
+            }
+        }
+        Observer {
+            roles: BTreeMap::new(),
+            producers: super::build::producer_names(scenario),
+            partitions: BTreeMap::new(),
+            clients,
+            made: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            consoles: BTreeMap::new(),
+            node_events: BTreeMap::new(),
+            history: History::default(),
+            final_reads: BTreeMap::new(),
+            replicas: Replicas::default(),
+            quorum: Quorum::default(),
+            promise,
+            findings: Vec::new(),
+            timeline: Vec::new(),
+            origin: SimTime::ZERO,
+            told: false,
+        }
+    }
+
+    /// A node's process.
+    pub fn node(&mut self, proc: ProcId, name: &str, id: i32) {
+        self.roles.insert(proc, (name.to_owned(), Role::Node(id)));
+    }
+
+    /// A client's process.
+    pub fn client(&mut self, proc: ProcId, name: &str, client: &Client) {
+        let producer = self.producers.iter().position(|p| p == name).map(|i| i as u32);
+        self.roles.insert(proc, (name.to_owned(), Role::Client { client: client.name.clone(), producer }));
+    }
+
+    /// The reader at the end.
+    pub fn reader(&mut self, proc: ProcId) {
+        self.roles.insert(proc, ("final-reader".to_owned(), Role::Reader));
+    }
+
+    /// A process of a command.
+    pub fn command(&mut self, proc: ProcId, name: &str) {
+        self.roles.insert(proc, (name.to_owned(), Role::Other));
+    }
+
+    /// Virtual time of the scenario, in seconds.
+    pub fn seconds(&self, at: SimTime) -> f64 {
+        (at.0 as f64 - self.origin.0 as f64) / 1e9
+    }
+
+    /// From now on the timeline is kept.
+    pub fn begin(&mut self, origin: SimTime) {
+        self.origin = origin;
+        self.told = true;
+    }
+
+    /// A line of the timeline.
+    pub fn tell(&mut self, at: SimTime, who: &str, text: String, tone: Tone) {
+        if self.told {
+            self.timeline.push(TimelineEntry { at_seconds: self.seconds(at), who: who.to_owned(), text, tone });
+        }
+    }
+
+    /// Takes what happened. Whether anything did.
+    pub fn observe(&mut self, world: &mut World) -> bool {
+        let happened = world.take_happened();
+        let any = !happened.is_empty();
+        for one in happened {
+            self.hear(world, one);
+        }
+        any
+    }
+
+    fn hear(&mut self, world: &World, happened: Happened) {
+        let Happened { at, proc, what } = happened;
+        let Some((name, role)) = proc.and_then(|p| self.roles.get(&p).cloned()) else {
+            if let What::Link(text) | What::Disk(text) | What::Clock(text) = what {
+                self.tell(at, "network", text, Tone::Plain);
+            }
+            return;
+        };
+        match (what, role) {
+            (What::Node(event), Role::Node(id)) => self.node_event(world, at, proc.expect("has a role"), &name, id, &event),
+            (What::Client(event), Role::Client { client, producer }) => self.client_event(at, &name, &client, producer, &event),
+            (What::Client(event), Role::Reader) => self.reader_event(&event),
+            (What::Stdout(text), _) => self.consoles.entry(proc.expect("has a role")).or_default().stdout.push_str(&text),
+            (What::Stderr(text), _) => self.consoles.entry(proc.expect("has a role")).or_default().stderr.push_str(&text),
+            (What::Proc(event), role) => self.proc_event(at, &name, &role, &event),
+            (What::Disk(text), _) => self.tell(at, &name, text, Tone::Bad),
+            (What::Clock(text) | What::Link(text), _) => self.tell(at, &name, text, Tone::Plain),
+            _ => {}
+        }
+    }
+
+    fn proc_event(&mut self, at: SimTime, name: &str, role: &Role, event: &ProcEvent) {
+        if let Role::Node(id) = role {
+            match event {
+                ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => self.replicas.process_gone(*id),
+                ProcEvent::PowerLost { .. } => {
+                    self.replicas.process_gone(*id);
+                    self.replicas.disk_lost(*id, false);
+                    self.promise.power_lost();
+                }
+                ProcEvent::Wiped => {
+                    self.replicas.disk_lost(*id, true);
+                    self.promise.wiped();
+                }
+                _ => {}
+            }
+        }
+        let tone = match event {
+            ProcEvent::Killed | ProcEvent::Halted { .. } | ProcEvent::PowerLost { .. } | ProcEvent::OpenFailed { .. } => Tone::Bad,
+            ProcEvent::Started { .. } => return,
+            _ => Tone::Plain,
+        };
+        if !matches!(role, Role::Reader | Role::Other) {
+            self.tell(at, name, event.to_string(), tone);
+        }
+    }
+
+    fn node_event(&mut self, world: &World, at: SimTime, proc: ProcId, name: &str, id: i32, event: &Event) {
+        self.replicas.hear(id, event);
+        self.quorum.hear(id, event);
+        match event {
+            Event::PartitionChanged { partition, after, .. } => {
+                self.unclean(partition.topic.as_ref(), partition.partition, after);
+                self.partitions.insert((partition.topic.to_string(), partition.partition), after.clone());
+            }
+            Event::TopicDeleted { topic } => self.partitions.retain(|(t, _), _| **t != **topic),
+            // What an earlier controller committed with its last breath was told by nobody.
+            Event::ControllerActivated { .. } => {
+                if let Some(node) = world.node(proc) {
+                    self.refresh(node.image());
+                }
+            }
+            Event::LogStartOffsetAdvanced { partition, to, .. } => {
+                let at = self.history.partition(&partition.topic, partition.partition);
+                self.history.log_start(at, *to);
+            }
+            _ => {}
+        }
+        if let Some((kind, partition)) = narrator::named(event) {
+            self.node_events.entry(name.to_owned()).or_default().push((kind, partition));
+        }
+        if let Some((text, tone)) = narrator::node_event(event) {
+            self.tell(at, name, text, tone);
+        }
+        self.take_breaches(at);
+    }
+
+    /// An election of somebody who was neither in sync nor eligible changes what is promised.
+    fn unclean(&mut self, topic: &str, partition: i32, after: &PartitionState) {
+        let Some(before) = self.partitions.get(&(topic.to_owned(), partition)) else { return };
+        let elected = after.leader >= 0 && after.leader_epoch > before.leader_epoch;
+        if elected && !before.isr.contains(&after.leader) && !before.elr.contains(&after.leader) {
+            self.promise.unclean_election(topic);
+        }
+    }
+
+    fn refresh(&mut self, image: &MetadataImage) {
+        for topic in image.topics.iter() {
+            for (partition, p) in &topic.partitions {
+                let state = PartitionState {
+                    leader: p.leader,
+                    leader_epoch: p.leader_epoch,
+                    partition_epoch: p.partition_epoch,
+                    replicas: p.replicas.to_vec(),
+                    isr: p.isr.to_vec(),
+                    elr: p.elr.to_vec(),
+                    last_known_elr: p.last_known_elr.to_vec(),
+                };
+                self.partitions.insert((topic.name.to_string(), *partition), state);
+            }
+        }
+    }
+
+    fn take_breaches(&mut self, at: SimTime) {
+        for breach in self.replicas.take().into_iter().chain(self.quorum.take()) {
+            self.found(at, breach);
+        }
+    }
+
+    /// Notes what a checker found; more of the same kind on the same subject only count.
+    fn found(&mut self, at: SimTime, breach: Breach) {
+        if let Some(known) = self.findings.iter_mut().find(|f| f.name == breach.name && f.subject == breach.subject) {
+            known.count += 1;
+            return;
+        }
+        let topic = match &breach.subject {
+            Subject::Partition(topic, _) => Some(topic.as_str()),
+            Subject::Quorum => None,
+        };
+        let excuse = self.promise.excuse(breach.name, topic);
+        let promised = if excuse.is_none() { " although the configuration promised otherwise" } else { "" };
+        self.tell(at, "checker", format!("{} on {}{promised}", breach.name, breach.subject), Tone::Bad);
+        self.findings.push(Finding { name: breach.name, subject: breach.subject, excuse, at, text: breach.text, count: 1 });
+    }
+
+    // --- clients
+
+    fn each_stats(&mut self, name: &str, client: &str, mut change: impl FnMut(&mut ClientStats)) {
+        if name != client
+            && let Some(stats) = self.clients.get_mut(name)
+        {
+            change(stats);
+        }
+        if let Some(stats) = self.clients.get_mut(client) {
+            change(stats);
+        }
+    }
+
+    fn client_event(&mut self, at: SimTime, name: &str, client: &str, producer: Option<u32>, event: &ClientEvent) {
+        match event {
+            ClientEvent::MessagesMade { first, count, .. } => {
+                self.made.insert(name.to_owned(), first + u64::from(*count));
+                self.each_stats(name, client, |s| s.sent += u64::from(*count));
+            }
+            ClientEvent::BatchAcked { partition, base_offset, records } => {
+                self.each_stats(name, client, |s| {
+                    s.ack(at.0, records.len() as u64);
+                    for made in records.iter() {
+                        s.latency(at.0, at.0.saturating_sub(made.at.0));
+                    }
+                });
+                if let Some(producer) = producer {
+                    let place = self.history.partition(&partition.topic, partition.partition);
+                    self.acked(place, *base_offset, producer, records);
+                }
+            }
+            ClientEvent::BatchFailed { error, fate, records, .. } => {
+                let (count, error) = (records.len() as u64, *error);
+                self.each_stats(name, client, |s| {
+                    match fate {
+                        Fate::Failed => s.failed += count,
+                        Fate::Indefinite => s.indefinite += count,
+                    }
+                    s.last_error = Some(error);
+                });
+            }
+            ClientEvent::BatchRetried { error, .. } => {
+                let error = *error;
+                self.each_stats(name, client, |s| s.last_error = Some(error));
+            }
+            ClientEvent::Polled(polled) => self.polled(at, name, client, polled),
+            ClientEvent::PositionReset { partition, to, .. } => {
+                let key = (partition.topic.to_string(), partition.partition);
+                self.positions.entry(name.to_owned()).or_default().insert(key, *to);
+            }
+            _ => {}
+        }
+        if let Some((text, tone)) = narrator::client_event(event) {
+            self.tell(at, name, text, tone);
+        }
+        self.take_anomalies(at);
+    }
+
+    fn acked(&mut self, at: PartitionIndex, base: i64, producer: u32, records: &Arc<[Made]>) {
+        for (i, made) in records.iter().enumerate() {
+            let offset = if base < 0 { -1 } else { base + i as i64 };
+            self.history.acked(at, offset, Message { client: producer, number: made.number as u32 });
+        }
+    }
+
+    fn polled(&mut self, at: SimTime, name: &str, client: &str, polled: &Polled) {
+        let count = polled.records.len() as u64;
+        self.each_stats(name, client, |s| {
+            s.read(at.0, count);
+            s.processed += count;
+        });
+        let key = (polled.partition.topic.to_string(), polled.partition.partition);
+        let place = self.history.partition(&key.0, key.1);
+        if let Some(last) = polled.records.last() {
+            self.positions.entry(name.to_owned()).or_default().insert(key, last.offset + 1);
+        }
+        for record in &polled.records {
+            if record.message.client != client::MessageId::FOREIGN {
+                let message = Message { client: record.message.client, number: record.message.number };
+                self.history.read(place, record.offset, message);
+            }
+        }
+    }
+
+    fn reader_event(&mut self, event: &ClientEvent) {
+        match event {
+            ClientEvent::PositionReset { partition, to, .. } => {
+                let read = self.final_read(partition);
+                (read.start, read.end) = (*to, *to);
+            }
+            ClientEvent::Polled(polled) => {
+                let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
+                for record in polled.records.iter().filter(|r| r.message.client != client::MessageId::FOREIGN) {
+                    let message = Message { client: record.message.client, number: record.message.number };
+                    self.history.finally_read(place, record.offset, message);
+                }
+                if let Some(last) = polled.records.last() {
+                    self.final_read(&polled.partition).end = last.offset + 1;
+                }
+            }
+            ClientEvent::EndReached { partition, position } => {
+                let read = self.final_read(partition);
+                (read.end, read.complete) = (*position, true);
+            }
+            _ => {}
+        }
+    }
+
+    fn final_read(&mut self, at: &client::TopicPartition) -> &mut FinalRead {
+        let key = (at.topic.to_string(), at.partition);
+        self.final_reads.entry(key).or_insert(FinalRead { start: 0, end: 0, complete: false })
+    }
+
+    /// Whether the reader has everything of a partition.
+    pub fn finally_complete(&self, topic: &str, partition: i32) -> bool {
+        self.final_reads.get(&(topic.to_owned(), partition)).is_some_and(|r| r.complete)
+    }
+
+    /// Judges the history by what the final reader found.
+    pub fn judge(&mut self, at: SimTime) {
+        let reads = std::mem::take(&mut self.final_reads);
+        self.history.judge(|topic, partition| {
+            let none = FinalRead { start: 0, end: 0, complete: false };
+            reads.get(&(topic.to_owned(), partition)).copied().unwrap_or(none)
+        });
+        self.final_reads = reads;
+        self.take_anomalies(at);
+        for (i, name) in self.producers.clone().iter().enumerate() {
+            let (lost, duplicated) = (self.history.lost(i as u32), self.history.duplicated(i as u32));
+            let client = self.owner(name);
+            self.each_stats(name, &client, |s| {
+                s.lost += lost;
+                s.duplicated += duplicated;
+            });
+        }
+    }
+
+    /// The client that a process is an instance of.
+    fn owner(&self, process: &str) -> String {
+        let own = self.roles.values().find(|(name, _)| name == process);
+        match own {
+            Some((_, Role::Client { client, .. })) => client.clone(),
+            _ => process.to_owned(),
+        }
+    }
+
+    fn take_anomalies(&mut self, at: SimTime) {
+        for anomaly in self.history.take_anomalies() {
+            let breach = self.explain(&anomaly);
+            self.found(at, breach);
+        }
+    }
+
+    fn message(&self, message: Message) -> String {
+        let name = self.producers.get(message.client as usize).map_or("?", String::as_str);
+        format!("{name}-{}", message.number)
+    }
+
+    fn explain(&self, anomaly: &Anomaly) -> Breach {
+        let at = |partition: &(String, i32)| Subject::Partition(partition.0.clone(), partition.1);
+        let name = |p: &(String, i32)| format!("{}-{}", p.0, p.1);
+        match anomaly {
+            Anomaly::InconsistentOffset { partition, offset, first, second } => Breach {
+                name: "inconsistent-offsets",
+                subject: at(partition),
+                text: format!(
+                    "Offset {offset} of {} was told to hold {}, and later to hold {}.",
+                    name(partition),
+                    self.message(*first),
+                    self.message(*second)
+                ),
+            },
+            Anomaly::LostWrite { partition, offset, message } => Breach {
+                name: "lost-write",
+                subject: at(partition),
+                text: format!(
+                    "{} was acknowledged at offset {offset} of {}. A reader who read everything at the end did not find it.",
+                    self.message(*message),
+                    name(partition)
+                ),
+            },
+            Anomaly::Duplicate { partition, offset, message } => Breach {
+                name: "duplicate",
+                subject: at(partition),
+                text: format!("{} lies in the log more than once, again at offset {offset} of {}.", self.message(*message), name(partition)),
+            },
+            Anomaly::Unseen { partition, offset, message } => Breach {
+                name: "unseen",
+                subject: at(partition),
+                text: format!(
+                    "{} was acknowledged at offset {offset} of {}. Nobody could read the partition up to there at the end.",
+                    self.message(*message),
+                    name(partition)
+                ),
+            },
+        }
+    }
+
+    /// The names of all that was found.
+    pub fn found_names(&self) -> BTreeSet<String> {
+        self.findings.iter().map(|f| f.name.to_owned()).collect()
+    }
+}

@@ -1,0 +1,161 @@
+//! What expectations may look at, taken from the observer and from the nodes themselves.
+
+use std::collections::BTreeSet;
+
+use broker_core::event::PartitionState;
+use broker_core::replica::ReplicaView;
+
+use super::evaluate::{QuorumView, View};
+use super::play::Player;
+use super::stats::ClientStats;
+use crate::scenario::Who;
+use crate::world::{ProcState, World};
+
+/// A look at a run between two steps of the world.
+pub struct Look<'a> {
+    /// What is known.
+    pub player: &'a Player,
+    /// The world as it is.
+    pub world: &'a World,
+}
+
+impl Look<'_> {
+    /// The replica of a partition on a broker that runs.
+    fn replica(&self, broker: i32, topic: &str, partition: i32) -> Option<(u32, ReplicaView<'_>)> {
+        let def = self.player.scenario.cluster.nodes.iter().find(|n| n.id == broker && n.broker)?;
+        let proc = self.world.proc(&def.name)?;
+        let replicas = self.world.node(proc)?.replicas()?;
+        let replica = replicas.partitions().find(|r| **r.topic == *topic && r.partition == partition)?;
+        Some((self.world.host_of(proc), replica))
+    }
+
+    /// All record bytes of a replica, segment by segment.
+    fn log_bytes(&self, broker: i32, topic: &str, partition: i32) -> Option<Vec<u8>> {
+        let (host, replica) = self.replica(broker, topic, partition)?;
+        let dir = replica.log?.dir().to_owned();
+        let mut bytes = Vec::new();
+        for name in self.world.files(host, &dir).iter().filter(|n| n.ends_with(".log")) {
+            bytes.extend(self.world.file(host, &format!("{dir}/{name}"))?);
+        }
+        Some(bytes)
+    }
+}
+
+impl View for Look<'_> {
+    fn now(&self) -> u64 {
+        self.world.now().0
+    }
+
+    fn changed_at(&self) -> u64 {
+        self.player.changed_at().0
+    }
+
+    fn partitions(&self, topic: &str) -> Vec<i32> {
+        self.player.observer.partitions.keys().filter(|(t, _)| t == topic).map(|(_, p)| *p).collect()
+    }
+
+    fn partition(&self, topic: &str, partition: i32) -> Option<PartitionState> {
+        self.player.observer.partitions.get(&(topic.to_owned(), partition)).cloned()
+    }
+
+    fn leader_log(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
+        let leader = self.player.observer.partitions.get(&(topic.to_owned(), partition))?.leader;
+        let (_, replica) = self.replica(leader, topic, partition)?;
+        Some((replica.log?.log_end_offset(), replica.high_watermark))
+    }
+
+    fn same_log(&self, topic: &str, partition: i32) -> Option<bool> {
+        let state = self.player.observer.partitions.get(&(topic.to_owned(), partition))?;
+        let mut all = state.isr.iter().map(|broker| self.log_bytes(*broker, topic, partition));
+        let first = all.next()??;
+        for other in all {
+            if other? != first {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
+    fn client(&self, name: &str) -> Option<&ClientStats> {
+        self.player.observer.clients.get(name)
+    }
+
+    fn node_state(&self, name: &str) -> String {
+        let Some(proc) = self.world.proc(name) else { return "down".to_owned() };
+        match self.world.state(proc) {
+            ProcState::Running => match self.world.node(proc) {
+                // Whether a broker is fenced is the controller's word, not its own.
+                Some(node) => match node.state() {
+                    broker_core::node::NodeState::Starting => "starting",
+                    broker_core::node::NodeState::Stopping => "stopping",
+                    _ if self.fenced(name) => "fenced",
+                    _ => "running",
+                }
+                .to_owned(),
+                None => "running".to_owned(),
+            },
+            other => other.to_string(),
+        }
+    }
+
+    fn node_events(&self, name: &str) -> Vec<(String, Option<String>)> {
+        let events = self.player.observer.node_events.get(name);
+        events.map_or_else(Vec::new, |all| all.iter().map(|(e, p)| ((*e).to_owned(), p.clone())).collect())
+    }
+
+    fn quorum(&self) -> QuorumView {
+        let mut view = QuorumView::default();
+        let controllers = self.player.scenario.cluster.nodes.iter().filter(|n| n.controller);
+        let rafts: Vec<_> = controllers
+            .filter_map(|n| {
+                view.voters.push(n.id);
+                let node = self.world.node(self.world.proc(&n.name)?)?;
+                Some((n.id, node.raft()))
+            })
+            .collect();
+        view.epoch = rafts.iter().map(|(_, r)| r.epoch()).max().unwrap_or(0);
+        let leader = rafts.iter().find(|(_, r)| r.is_leader() && r.epoch() == view.epoch);
+        if let Some((id, raft)) = leader {
+            view.leader = Some(*id);
+            let slowest = rafts.iter().map(|(_, r)| r.log_end_offset()).min().unwrap_or(0);
+            view.lag = Some(raft.log_end_offset() - slowest);
+        }
+        view
+    }
+
+    fn violations(&self) -> BTreeSet<String> {
+        self.player.observer.found_names()
+    }
+
+    fn resolve(&self, who: &Who) -> Result<Vec<i32>, String> {
+        if let Who::Name(n) = who {
+            if n == "none" {
+                return Ok(vec![-1]);
+            }
+            if let Ok(id) = n.parse() {
+                return Ok(vec![id]);
+            }
+        }
+        let names = self.player.names_of(self.world, who)?;
+        let nodes = &self.player.scenario.cluster.nodes;
+        names
+            .iter()
+            .map(|name| nodes.iter().find(|n| n.name == *name).map(|n| n.id).ok_or_else(|| format!("{name} is not a node")))
+            .collect()
+    }
+
+    fn resolve_names(&self, who: &Who) -> Result<Vec<String>, String> {
+        self.player.names_of(self.world, who)
+    }
+}
+
+impl Look<'_> {
+    /// Whether a broker is fenced as far as the controllers (or, without any, the brokers) know.
+    fn fenced(&self, name: &str) -> bool {
+        let nodes = &self.player.scenario.cluster.nodes;
+        let Some(def) = nodes.iter().find(|n| n.name == name && n.broker) else { return false };
+        let images = nodes.iter().filter_map(|n| self.world.node(self.world.proc(&n.name)?)).map(|n| n.image());
+        let newest = images.max_by_key(|i| i.offset);
+        newest.and_then(|i| i.broker(def.id)).is_some_and(|b| b.fenced)
+    }
+}
