@@ -10,9 +10,11 @@ compile_error!(
 
 #[cfg(madsim)]
 pub mod checkers;
+pub mod cli;
 #[cfg(madsim)]
 pub mod runner;
 #[cfg(madsim)]
 pub mod scenario;
+pub mod tools;
 #[cfg(madsim)]
 pub mod world;

@@ -1,5 +1,8 @@
 //! The `highwater` binary.
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sim::cli::main()
+}
