@@ -10,11 +10,13 @@ compile_error!(
 
 #[cfg(madsim)]
 pub mod checkers;
+#[cfg(madsim)]
 pub mod cli;
 #[cfg(madsim)]
 pub mod runner;
 #[cfg(madsim)]
 pub mod scenario;
+#[cfg(madsim)]
 pub mod tools;
 #[cfg(madsim)]
 pub mod world;

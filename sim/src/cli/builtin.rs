@@ -7,7 +7,10 @@ static SCENARIOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../scenarios");
 /// The text of a scenario by its name (`kill-broker-1`), and the path that it has in the source tree.
 pub fn find(name: &str) -> Option<(String, &'static str)> {
     let name = name.strip_suffix(".json").unwrap_or(name);
-    all().into_iter().find(|(_, known, _)| known == name).map(|(folder, name, text)| (format!("scenarios/{folder}/{name}.json"), text))
+    all()
+        .into_iter()
+        .find(|(_, known, _)| known == name)
+        .map(|(folder, name, text)| (format!("scenarios/{folder}/{name}.json"), text))
 }
 
 /// The names of all, sorted.
@@ -25,7 +28,11 @@ pub fn all() -> Vec<(String, String, &'static str)> {
             let path = file.path();
             if path.extension().is_some_and(|e| e == "json") {
                 let part = |p: Option<&std::ffi::OsStr>| p.unwrap_or_default().to_string_lossy().into_owned();
-                all.push((part(folder.path().file_name()), part(path.file_stem()), file.contents_utf8().unwrap_or_default()));
+                all.push((
+                    part(folder.path().file_name()),
+                    part(path.file_stem()),
+                    file.contents_utf8().unwrap_or_default(),
+                ));
             }
         }
     }

@@ -21,9 +21,15 @@ pub fn list() -> u8 {
             let _ = writeln!(text, "{}{heading}", if last.is_empty() { "" } else { "\n" });
             last = folder;
         }
-        match scenario::parse(Path::new(&name), source.to_owned()).and_then(|sheet| Ok((sheet.variant(None)?, sheet.variants))) {
+        match scenario::parse(Path::new(&name), source.to_owned())
+            .and_then(|sheet| Ok((sheet.variant(None)?, sheet.variants)))
+        {
             Ok((scenario, variants)) => {
-                let variants = if variants.is_empty() { String::new() } else { format!(" (also: {})", variants.join(", ")) };
+                let variants = if variants.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (also: {})", variants.join(", "))
+                };
                 let title = format!("{}{variants}", scenario.title);
                 for (i, line) in textwrap::wrap(&title, 50).iter().enumerate() {
                     let _ = writeln!(text, "  {:<26}  {line}", if i == 0 { name.as_str() } else { "" });

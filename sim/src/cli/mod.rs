@@ -78,7 +78,9 @@ pub fn main() -> ExitCode {
         Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Sweep(args)) => sweep::sweep(&args),
         Some(Command::Scenarios) => list::list(),
-        Some(Command::Schema) => print(&(serde_json::to_string_pretty(&scenario::format::schema()).expect("plain JSON") + "\n")),
+        Some(Command::Schema) => {
+            print(&(serde_json::to_string_pretty(&scenario::format::schema()).expect("plain JSON") + "\n"))
+        }
         Some(Command::KafkaDumpLog { args }) => crate::tools::dump_log(&args),
     })
 }
@@ -117,6 +119,10 @@ fn load(path: &Path) -> Result<Sheet, String> {
 fn unknown(path: &Path) -> String {
     let names = builtin::names();
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let near = scenario::nearest::nearest(&path.to_string_lossy(), known).map_or(String::new(), |n| format!("did you mean \"{n}\"? "));
-    format!("error: {}: there is no such file, and no such scenario comes with Highwater\n  = help: {near}`highwater scenarios` lists them", path.display())
+    let near = scenario::nearest::nearest(&path.to_string_lossy(), known)
+        .map_or(String::new(), |n| format!("did you mean \"{n}\"? "));
+    format!(
+        "error: {}: there is no such file, and no such scenario comes with Highwater\n  = help: {near}`highwater scenarios` lists them",
+        path.display()
+    )
 }

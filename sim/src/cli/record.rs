@@ -43,7 +43,9 @@ impl Record {
             let json = value.to_string();
             text.push_str(&format!("{:08x} {json}\n", crc(&json)));
         };
-        line(json!({ "highwater_record": FORMAT, "build": self.build, "seed": self.seed, "variant": self.variant, "overrides": self.overrides }));
+        line(
+            json!({ "highwater_record": FORMAT, "build": self.build, "seed": self.seed, "variant": self.variant, "overrides": self.overrides }),
+        );
         line(json!({ "path": self.path, "scenario": self.text }));
         for checkpoint in &self.trail.checkpoints {
             line(json!([checkpoint.frames, checkpoint.at.0, format!("{:032x}", checkpoint.value)]));
@@ -62,7 +64,9 @@ impl Record {
             if sum != format!("{:08x}", crc(json)) {
                 return Err(damaged());
             }
-            lines.push(serde_json::from_str::<Value>(json).map_err(|e| format!("line {number} is not JSON: {e}"))?);
+            lines.push(
+                serde_json::from_str::<Value>(json).map_err(|e| format!("line {number} is not JSON: {e}"))?,
+            );
         }
         if !text.ends_with('\n') {
             return Err(format!("line {} has no end: the record is cut off", lines.len()));
@@ -73,8 +77,11 @@ impl Record {
         if head["highwater_record"] != FORMAT {
             return Err(format!("line 1: expected a record of format {FORMAT}"));
         }
-        let text = |value: &Value, what: &str| value.as_str().map(str::to_owned).ok_or_else(|| format!("the record lacks {what}"));
-        let number = |value: &Value, what: &str| value.as_u64().ok_or_else(|| format!("the record lacks {what}"));
+        let text = |value: &Value, what: &str| {
+            value.as_str().map(str::to_owned).ok_or_else(|| format!("the record lacks {what}"))
+        };
+        let number =
+            |value: &Value, what: &str| value.as_u64().ok_or_else(|| format!("the record lacks {what}"));
         let mut trail = DigestTrail { checkpoints: Vec::new(), end: text(&end["digest"], "digest")? };
         for (i, line) in checkpoints.iter().enumerate() {
             let what = format!("a checkpoint on line {}", i + 3);
@@ -90,7 +97,12 @@ impl Record {
             path: text(&scenario["path"], "path")?,
             text: text(&scenario["scenario"], "scenario")?,
             variant: head["variant"].as_str().map(str::to_owned),
-            overrides: head["overrides"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
+            overrides: head["overrides"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|v| v.as_str().map(str::to_owned))
+                .collect(),
             seed: number(&head["seed"], "seed")?,
             trail,
         })

@@ -26,7 +26,12 @@ pub fn replay(args: &ReplayArgs) -> u8 {
     let record = match std::fs::read(&args.record) {
         Err(e) => return refuse(&format!("error: {shown}: {e}")),
         Ok(bytes) => match String::from_utf8(bytes) {
-            Err(e) => return refuse(&format!("error: {shown}: byte {} is not UTF-8 text: the record is damaged", e.utf8_error().valid_up_to())),
+            Err(e) => {
+                return refuse(&format!(
+                    "error: {shown}: byte {} is not UTF-8 text: the record is damaged",
+                    e.utf8_error().valid_up_to()
+                ));
+            }
             Ok(text) => match Record::parse(&text) {
                 Ok(record) => record,
                 Err(why) => return refuse(&format!("error: {shown}: {why}")),
@@ -39,20 +44,30 @@ pub fn replay(args: &ReplayArgs) -> u8 {
         Ok(scenario) => scenario,
         Err(why) => return refuse(&why.to_string()),
     };
-    let options = RunOptions { seed: record.seed, keep_disks: None, trace: false, reproduce: format!("highwater replay {shown}") };
+    let options = RunOptions {
+        seed: record.seed,
+        keep_disks: None,
+        trace: false,
+        reproduce: format!("highwater replay {shown}"),
+    };
     let mut outcome = match runner::run(&scenario, &options) {
         Ok(outcome) => outcome,
         Err(why) => return refuse(&format!("error: {why}")),
     };
     if outcome.trail != record.trail {
         let build = super::record::build();
-        let other = if build == record.build { String::new() } else { format!(" The record was made by {}, this is {build}.", record.build) };
+        let other = if build == record.build {
+            String::new()
+        } else {
+            format!(" The record was made by {}, this is {build}.", record.build)
+        };
         let place = match outcome.trail.parting(&record.trail) {
             Some(parting) => format!("The two runs are {parting}."),
             None => String::new(),
         };
         outcome.report.verdict = Verdict::Nondeterministic;
-        outcome.report.why = Some(format!("The digest of the record is {}. {place}{other}", record.trail.end));
+        outcome.report.why =
+            Some(format!("The digest of the record is {}. {place}{other}", record.trail.end));
     }
     show(&outcome.report, args.json);
     if !args.json && outcome.report.verdict != Verdict::Nondeterministic {

@@ -52,7 +52,12 @@ pub fn run(args: &RunArgs) -> u8 {
     if !args.json {
         announce(&scenario, seed);
     }
-    let options = RunOptions { seed, keep_disks: args.keep_disks.clone(), trace: args.trace.is_some(), reproduce: reproduce(args, seed) };
+    let options = RunOptions {
+        seed,
+        keep_disks: args.keep_disks.clone(),
+        trace: args.trace.is_some(),
+        reproduce: reproduce(args, seed),
+    };
     let outcome = match runner::run(&scenario, &options) {
         Ok(outcome) => outcome,
         Err(why) => return refuse(&format!("error: {why}")),

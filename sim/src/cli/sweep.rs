@@ -119,9 +119,16 @@ fn run_all(args: &SweepArgs, work: &[(&Scenario, u64)]) -> Result<(Vec<Line>, bo
     static STOP: AtomicBool = AtomicBool::new(false);
     // A second handler in one process (a test) is refused; the first one does.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::SeqCst));
-    let bar = if std::io::stderr().is_terminal() && !args.json { ProgressBar::new(work.len() as u64) } else { ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()) };
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}").expect("a valid template"));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.jobs).build().map_err(|e| format!("error: {e}"))?;
+    let bar = if std::io::stderr().is_terminal() && !args.json {
+        ProgressBar::new(work.len() as u64)
+    } else {
+        ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden())
+    };
+    bar.set_style(
+        ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}").expect("a valid template"),
+    );
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(args.jobs).build().map_err(|e| format!("error: {e}"))?;
     let lines = pool.install(|| {
         work.par_iter()
             .progress_with(bar.clone())
@@ -134,7 +141,12 @@ fn run_all(args: &SweepArgs, work: &[(&Scenario, u64)]) -> Result<(Vec<Line>, bo
 }
 
 fn one(args: &SweepArgs, scenario: &Scenario, seed: u64) -> Result<Line, String> {
-    let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: reproduce(args, scenario.variant.as_deref(), seed) };
+    let options = RunOptions {
+        seed,
+        keep_disks: None,
+        trace: false,
+        reproduce: reproduce(args, scenario.variant.as_deref(), seed),
+    };
     let report = runner::run(scenario, &options).map_err(|why| format!("error: seed {seed}: {why}"))?.report;
     let failed_step = report.steps.iter().find(|s| s.held == Some(false));
     let why = match (&report.why, failed_step, report.violations.iter().find(|v| v.promised)) {
@@ -143,7 +155,14 @@ fn one(args: &SweepArgs, scenario: &Scenario, seed: u64) -> Result<Line, String>
         (None, None, Some(v)) => format!("{} on {}: {}", v.name, v.subject, v.explanation),
         (None, None, None) => String::new(),
     };
-    Ok(Line { variant: report.variant, seed, verdict: report.verdict, why, digest: report.digest, virtual_seconds: report.virtual_seconds })
+    Ok(Line {
+        variant: report.variant,
+        seed,
+        verdict: report.verdict,
+        why,
+        digest: report.digest,
+        virtual_seconds: report.virtual_seconds,
+    })
 }
 
 fn reproduce(args: &SweepArgs, variant: Option<&str>, seed: u64) -> String {
@@ -179,7 +198,8 @@ fn report(args: &SweepArgs, lines: &[Line], planned: usize, wall: f64, interrupt
     }
     let mut out = anstream::stdout();
     for ((variant, verdict), count) in &counts {
-        let _ = writeln!(out, "{:<20} {verdict:<16} {count:>8}", variant.as_deref().unwrap_or("(as it stands)"));
+        let _ =
+            writeln!(out, "{:<20} {verdict:<16} {count:>8}", variant.as_deref().unwrap_or("(as it stands)"));
     }
     for line in lines.iter().filter(|l| l.verdict != Verdict::Pass).take(SHOWN) {
         let _ = writeln!(out, "\nseed {}: {}", line.seed, line.verdict.word());
@@ -188,8 +208,13 @@ fn report(args: &SweepArgs, lines: &[Line], planned: usize, wall: f64, interrupt
         }
         let _ = writeln!(out, "  {}", reproduce(args, line.variant.as_deref(), line.seed));
     }
-    let done = if lines.len() < planned { format!("{} of {planned}", lines.len()) } else { planned.to_string() };
-    let _ = writeln!(out, "\n{done} runs, {virtual_seconds:.0} virtual seconds in {wall:.1} s ({:.0}x)", virtual_seconds / wall.max(1e-9));
+    let done =
+        if lines.len() < planned { format!("{} of {planned}", lines.len()) } else { planned.to_string() };
+    let _ = writeln!(
+        out,
+        "\n{done} runs, {virtual_seconds:.0} virtual seconds in {wall:.1} s ({:.0}x)",
+        virtual_seconds / wall.max(1e-9)
+    );
     let _ = writeln!(out, "digest of all {digest}");
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use broker_core::config::NodeConfig;
 use broker_core::node::NewCluster;
 use client::workload::{
-    Assignment, ConsumerClient, ConsumerSpec, From as ClientFrom, Names, ProducerClient, ProducerSpec, Rate, ReaderClient, ReaderSpec,
+    Assignment, ConsumerClient, ConsumerSpec, From as ClientFrom, Names, ProducerClient, ProducerSpec, Rate,
+    ReaderClient, ReaderSpec,
 };
 use client::{Process, TopicPartition};
 use rand_core::SeedableRng;
@@ -29,13 +30,19 @@ pub const LOG_DIR: &str = "/var/lib/kafka/data";
 /// A world with the scenario's nodes, formatted and not yet started, and the lab host.
 pub fn world(scenario: &Scenario, seed: u64) -> Result<World, String> {
     let cost = &scenario.cluster.host;
-    let mut spec = WorldSpec { seed, link: link_spec(&scenario.cluster.network, LinkSpec::default()), disk: DiskSpec::default() };
+    let mut spec = WorldSpec {
+        seed,
+        link: link_spec(&scenario.cluster.network, LinkSpec::default()),
+        disk: DiskSpec::default(),
+    };
     spec.disk.fsync = between(cost.fsync);
     let mut world = World::new(spec);
     let cluster = NewCluster { id: cluster_id(seed).to_text(), voters: None };
     for node in &scenario.cluster.nodes {
-        let config = NodeConfig::parse(&node_config(scenario, node)).map_err(|e| format!("{}: {e}", node.name))?;
-        let mut proc = ProcSpec::node(&node.name, NodeSetup { config: Arc::new(config), cluster: cluster.clone() });
+        let config =
+            NodeConfig::parse(&node_config(scenario, node)).map_err(|e| format!("{}: {e}", node.name))?;
+        let mut proc =
+            ProcSpec::node(&node.name, NodeSetup { config: Arc::new(config), cluster: cluster.clone() });
         proc.start = between(cost.start);
         proc.cost.request = Nanos(cost.request.0);
         proc.cost.kib = Nanos(cost.per_kib.0);
@@ -79,8 +86,12 @@ pub fn link_spec(settings: &LinkSettings, mut spec: LinkSpec) -> LinkSpec {
 /// What the node's `server.properties` would hold.
 pub fn node_config(scenario: &Scenario, node: &NodeDef) -> BTreeMap<String, String> {
     let cluster = &scenario.cluster;
-    let voters: Vec<String> =
-        cluster.nodes.iter().filter(|n| n.controller).map(|n| format!("{}@{}:{CONTROLLER_PORT}", n.id, n.name)).collect();
+    let voters: Vec<String> = cluster
+        .nodes
+        .iter()
+        .filter(|n| n.controller)
+        .map(|n| format!("{}@{}:{CONTROLLER_PORT}", n.id, n.name))
+        .collect();
     let (mut roles, mut listeners) = (Vec::new(), Vec::new());
     if node.broker {
         roles.push("broker");
@@ -117,7 +128,13 @@ pub fn node_config(scenario: &Scenario, node: &NodeDef) -> BTreeMap<String, Stri
 
 /// Every broker's endpoint, in the order of their ids.
 pub fn bootstrap(scenario: &Scenario) -> Vec<Endpoint> {
-    scenario.cluster.nodes.iter().filter(|n| n.broker).map(|n| Endpoint::new(n.name.as_str(), BROKER_PORT)).collect()
+    scenario
+        .cluster
+        .nodes
+        .iter()
+        .filter(|n| n.broker)
+        .map(|n| Endpoint::new(n.name.as_str(), BROKER_PORT))
+        .collect()
 }
 
 /// The names of all producer processes, in the order of the file: what values are recognised by.
@@ -167,7 +184,9 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 From::Reset => ClientFrom::Reset,
                 From::Beginning => ClientFrom::Beginning,
                 From::End => ClientFrom::End,
-                From::Offsets(offsets) => ClientFrom::Offsets(offsets.iter().map(|(at, o)| (tp(at), *o)).collect()),
+                From::Offsets(offsets) => {
+                    ClientFrom::Offsets(offsets.iter().map(|(at, o)| (tp(at), *o)).collect())
+                }
             };
             let spec = ConsumerSpec {
                 name,

@@ -74,7 +74,13 @@ pub fn holds(expect: &Expect, view: &dyn View) -> Result<String, String> {
         Subject::Node(who) => on_node(expect, view, who),
         Subject::Violation(want) => {
             let found = view.violations();
-            let all = || if found.is_empty() { "nothing was found".to_owned() } else { format!("found: {}", join(found.iter())) };
+            let all = || {
+                if found.is_empty() {
+                    "nothing was found".to_owned()
+                } else {
+                    format!("found: {}", join(found.iter()))
+                }
+            };
             let holds = match want {
                 Want::Not(inner) => !matches!(&**inner, Want::Word(name) if found.contains(name)),
                 Want::Word(name) => found.contains(name),
@@ -90,7 +96,9 @@ fn join<T: ToString>(items: impl Iterator<Item = T>) -> String {
 }
 
 fn on_partition(expect: &Expect, view: &dyn View, topic: &str, partition: i32) -> Result<String, String> {
-    let state = view.partition(topic, partition).ok_or_else(|| format!("there is no partition {topic}-{partition}"))?;
+    let state = view
+        .partition(topic, partition)
+        .ok_or_else(|| format!("there is no partition {topic}-{partition}"))?;
     let mut found = Vec::new();
     for (field, want) in &expect.fields {
         let (text, ok) = partition_field(field, want, view, topic, partition, &state)?;
@@ -102,18 +110,30 @@ fn on_partition(expect: &Expect, view: &dyn View, topic: &str, partition: i32) -
     Ok(format!("{topic}-{partition}: {}", found.join(", ")))
 }
 
-fn partition_field(field: &str, want: &Want, view: &dyn View, topic: &str, partition: i32, state: &PartitionState) -> Result<(String, bool), String> {
+fn partition_field(
+    field: &str,
+    want: &Want,
+    view: &dyn View,
+    topic: &str,
+    partition: i32,
+    state: &PartitionState,
+) -> Result<(String, bool), String> {
     let log = || view.leader_log(topic, partition);
     Ok(match field {
         "leader" => {
-            let text = if state.leader < 0 { "leader none".to_owned() } else { format!("leader {}", state.leader) };
+            let text =
+                if state.leader < 0 { "leader none".to_owned() } else { format!("leader {}", state.leader) };
             (text, one_of(want, state.leader, view)?)
         }
         "isr" => (format!("ISR [{}]", join(state.isr.iter())), set(want, &state.isr, view)?),
         "elr" => (format!("ELR [{}]", join(state.elr.iter())), set(want, &state.elr, view)?),
         "isr_size" => (format!("ISR [{}]", join(state.isr.iter())), number(want, state.isr.len() as f64)),
-        "replicas" => (format!("replicas [{}]", join(state.replicas.iter())), ordered(want, &state.replicas, view)?),
-        "leader_epoch" => (format!("leader epoch {}", state.leader_epoch), number(want, f64::from(state.leader_epoch))),
+        "replicas" => {
+            (format!("replicas [{}]", join(state.replicas.iter())), ordered(want, &state.replicas, view)?)
+        }
+        "leader_epoch" => {
+            (format!("leader epoch {}", state.leader_epoch), number(want, f64::from(state.leader_epoch)))
+        }
         "log_end" | "high_watermark" => match log() {
             None => ("the leader does not run".to_owned(), false),
             Some((end, _)) if field == "log_end" => (format!("log end {end}"), number(want, end as f64)),
@@ -167,7 +187,9 @@ fn rate(field: &str, want: &Want, view: &dyn View, measure: impl Fn(u64) -> f64)
         Want::Not(inner) => (&**inner, true),
         other => (other, false),
     };
-    let Want::Rate { at_least, at_most, over } = inner else { return (format!("{field} needs bounds"), false) };
+    let Want::Rate { at_least, at_most, over } = inner else {
+        return (format!("{field} needs bounds"), false);
+    };
     if view.now().saturating_sub(view.changed_at()) < over.0 {
         return (format!("{field}: the window of {over} is not over"), false);
     }
@@ -211,7 +233,9 @@ fn on_quorum(expect: &Expect, view: &dyn View) -> Result<String, String> {
                 (format!("leader {leader}"), one_of(want, quorum.leader.unwrap_or(-1), view)?)
             }
             "epoch" => (format!("epoch {}", quorum.epoch), number(want, f64::from(quorum.epoch))),
-            "voters" => (format!("voters [{}]", join(quorum.voters.iter())), set(want, &quorum.voters, view)?),
+            "voters" => {
+                (format!("voters [{}]", join(quorum.voters.iter())), set(want, &quorum.voters, view)?)
+            }
             _ => match quorum.lag {
                 Some(lag) => (format!("lag {lag}"), number(want, lag as f64)),
                 None => ("no leader, no lag".to_owned(), false),
@@ -237,16 +261,22 @@ fn on_node(expect: &Expect, view: &dyn View, who: &Who) -> Result<String, String
             found.push(text);
         }
         if let Some(want) = field("event") {
-            let partition = field("partition").and_then(|p| if let Want::Word(p) = p { Some(p.as_str()) } else { None });
+            let partition =
+                field("partition").and_then(|p| if let Want::Word(p) = p { Some(p.as_str()) } else { None });
             let events = view.node_events(&name);
-            let seen = |event: &str| events.iter().any(|(e, p)| e == event && (partition.is_none() || p.as_deref() == partition));
+            let seen = |event: &str| {
+                events.iter().any(|(e, p)| e == event && (partition.is_none() || p.as_deref() == partition))
+            };
             let holds = match want {
                 Want::Word(event) => seen(event),
                 Want::Not(inner) => !matches!(&**inner, Want::Word(event) if seen(event)),
                 _ => false,
             };
             let names: BTreeSet<&String> = events.iter().map(|(e, _)| e).collect();
-            let text = format!("{name}: {}", if names.is_empty() { "no event".to_owned() } else { join(names.into_iter()) });
+            let text = format!(
+                "{name}: {}",
+                if names.is_empty() { "no event".to_owned() } else { join(names.into_iter()) }
+            );
             if !holds {
                 return Err(text);
             }
@@ -261,7 +291,9 @@ fn on_node(expect: &Expect, view: &dyn View, who: &Who) -> Result<String, String
 fn number(want: &Want, found: f64) -> bool {
     match want {
         Want::Number(n) => found == *n,
-        Want::Between(low, high) => low.is_none_or(|low| found >= low) && high.is_none_or(|high| found <= high),
+        Want::Between(low, high) => {
+            low.is_none_or(|low| found >= low) && high.is_none_or(|high| found <= high)
+        }
         Want::Not(inner) => !number(inner, found),
         _ => false,
     }
@@ -308,7 +340,8 @@ fn set(want: &Want, found: &[i32], view: &dyn View) -> Result<bool, String> {
     Ok(match want {
         Want::Set(all) => ids(all, view)?.into_iter().collect::<BTreeSet<i32>>() == found,
         Want::HasLacks(has, lacks) => {
-            ids(has, view)?.iter().all(|id| found.contains(id)) && !ids(lacks, view)?.iter().any(|id| found.contains(id))
+            ids(has, view)?.iter().all(|id| found.contains(id))
+                && !ids(lacks, view)?.iter().any(|id| found.contains(id))
         }
         Want::Not(inner) => !set(inner, &found.into_iter().collect::<Vec<_>>(), view)?,
         _ => false,

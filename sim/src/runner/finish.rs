@@ -29,10 +29,13 @@ impl Player {
     async fn stop_clients(&mut self, stage: &mut Stage, producers: bool) -> Result<(), Stop> {
         let mut procs: Vec<ProcId> = Vec::new();
         for client in &self.scenario.clone().clients {
-            let writes = matches!(client.kind, ClientKind::Producer { .. } | ClientKind::Transactional { .. });
+            let writes =
+                matches!(client.kind, ClientKind::Producer { .. } | ClientKind::Transactional { .. });
             for name in client.processes() {
                 let Some(proc) = stage.world().proc(&name) else { continue };
-                if writes != producers || matches!(stage.world().state(proc), ProcState::Down | ProcState::Halted) {
+                if writes != producers
+                    || matches!(stage.world().state(proc), ProcState::Down | ProcState::Halted)
+                {
                     continue;
                 }
                 // A paused process cannot hear SIGTERM: it is let go on first.
@@ -41,8 +44,14 @@ impl Player {
                 procs.push(proc);
             }
         }
-        let gone = |_: &Player, world: &world::World| procs.iter().all(|p| matches!(world.state(*p), ProcState::Down | ProcState::Halted));
-        if self.until(stage, CLOSE_LIMIT, gone)? { Ok(()) } else { Err(Stop::Liveness("a client did not close within 10 minutes".to_owned())) }
+        let gone = |_: &Player, world: &world::World| {
+            procs.iter().all(|p| matches!(world.state(*p), ProcState::Down | ProcState::Halted))
+        };
+        if self.until(stage, CLOSE_LIMIT, gone)? {
+            Ok(())
+        } else {
+            Err(Stop::Liveness("a client did not close within 10 minutes".to_owned()))
+        }
     }
 
     /// Starts what is down, heals what is broken.
@@ -51,14 +60,18 @@ impl Player {
         for node in &self.scenario.clone().cluster.nodes {
             let proc = stage.world().proc(&node.name).expect("a node of this scenario");
             match stage.world().state(proc) {
-                ProcState::Down | ProcState::Halted => stage.start(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?,
+                ProcState::Down | ProcState::Halted => {
+                    stage.start(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?
+                }
                 _ => {
                     let _ = stage.resume(proc).await;
                 }
             }
         }
         let within = self.scenario.finally.within.0;
-        let healed = self.until(stage, within, |player, _| player.observer.partitions.values().all(|s| s.leader >= 0 && s.isr.len() == s.replicas.len()))?;
+        let healed = self.until(stage, within, |player, _| {
+            player.observer.partitions.values().all(|s| s.leader >= 0 && s.isr.len() == s.replicas.len())
+        })?;
         if healed {
             return Ok(());
         }
@@ -69,7 +82,11 @@ impl Player {
             .filter(|(_, s)| s.leader < 0 || s.isr.len() < s.replicas.len())
             .map(|((t, p), s)| format!("{t}-{p} (leader {}, ISR {:?})", s.leader, s.isr))
             .collect();
-        Err(Stop::Liveness(format!("everything was healed, and within {} still waiting for {}", self.scenario.finally.within, waiting.join(", "))))
+        Err(Stop::Liveness(format!(
+            "everything was healed, and within {} still waiting for {}",
+            self.scenario.finally.within,
+            waiting.join(", ")
+        )))
     }
 
     /// Consumers go on until they have everything that their leaders have committed.
@@ -91,7 +108,8 @@ impl Player {
                 }
                 for at in partitions {
                     let Some((_, high)) = evaluate::View::leader_log(&look, &at.0, at.1) else { continue };
-                    let position = self.observer.positions.get(&name).and_then(|p| p.get(at)).copied().unwrap_or(0);
+                    let position =
+                        self.observer.positions.get(&name).and_then(|p| p.get(at)).copied().unwrap_or(0);
                     lag += (high - position).max(0);
                 }
             }
@@ -103,7 +121,9 @@ impl Player {
         let mut topics: Vec<String> = Vec::new();
         for client in &self.scenario.clients {
             match &client.kind {
-                ClientKind::Producer { topic, .. } | ClientKind::Transactional { to: topic, .. } => topics.push(topic.clone()),
+                ClientKind::Producer { topic, .. } | ClientKind::Transactional { to: topic, .. } => {
+                    topics.push(topic.clone())
+                }
                 _ => {}
             }
         }
@@ -118,14 +138,20 @@ impl Player {
         self.observer.reader(proc);
         stage.start(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
         let within = self.scenario.finally.within.0;
-        let done = |player: &Player, world: &world::World| world.state(proc) == ProcState::Down || player.unread(world, &topics).is_empty();
+        let done = |player: &Player, world: &world::World| {
+            world.state(proc) == ProcState::Down || player.unread(world, &topics).is_empty()
+        };
         let read = self.until(stage, within, done)?;
         let unread = self.unread(stage.world(), &topics);
         if stage.world().state(proc) != ProcState::Down {
             stage.kill(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
         }
         if !read && !unread.is_empty() {
-            let text = format!("{} could not be read to the end within {}", unread.join(", "), self.scenario.finally.within);
+            let text = format!(
+                "{} could not be read to the end within {}",
+                unread.join(", "),
+                self.scenario.finally.within
+            );
             return Err(Stop::Liveness(text));
         }
         Ok(())
@@ -136,7 +162,10 @@ impl Player {
         let look = Look { player: self, world };
         let partitions = self.observer.partitions.keys().filter(|(t, _)| topics.contains(t));
         let reachable = partitions.filter(|(t, p)| evaluate::View::leader_log(&look, t, *p).is_some());
-        reachable.filter(|(t, p)| !self.observer.finally_complete(t, *p)).map(|(t, p)| format!("{t}-{p}")).collect()
+        reachable
+            .filter(|(t, p)| !self.observer.finally_complete(t, *p))
+            .map(|(t, p)| format!("{t}-{p}"))
+            .collect()
     }
 
     fn final_expectations(&mut self, stage: &mut Stage) -> Result<(), Stop> {
@@ -159,16 +188,27 @@ impl Player {
             };
             wanted.name == finding.name && (wanted.topic.is_none() || wanted.topic.as_ref() == topic)
         };
-        let missing = |wanted: &[WantedViolation]| wanted.iter().find(|w| !findings.iter().any(|f| matches(w, f))).map(|w| format!("{} was expected and not found", w.name));
+        let missing = |wanted: &[WantedViolation]| {
+            wanted
+                .iter()
+                .find(|w| !findings.iter().any(|f| matches(w, f)))
+                .map(|w| format!("{} was expected and not found", w.name))
+        };
         match &self.scenario.finally.violations {
-            None => findings.iter().find(|f| f.excuse.is_none()).map(|f| format!("{} on {} was promised not to happen", f.name, f.subject)),
+            None => findings
+                .iter()
+                .find(|f| f.excuse.is_none())
+                .map(|f| format!("{} on {} was promised not to happen", f.name, f.subject)),
             Some(WantedViolations::Exactly(wanted)) => {
                 let extra = findings.iter().find(|f| !wanted.iter().any(|w| matches(w, f)));
-                extra.map(|f| format!("{} on {} is not among those that finally allows", f.name, f.subject)).or_else(|| missing(wanted))
+                extra
+                    .map(|f| format!("{} on {} is not among those that finally allows", f.name, f.subject))
+                    .or_else(|| missing(wanted))
             }
             Some(WantedViolations::HasLacks(has, lacks)) => {
                 let bad = findings.iter().find(|f| lacks.iter().any(|w| matches(w, f)));
-                bad.map(|f| format!("{} on {} is among those that finally rules out", f.name, f.subject)).or_else(|| missing(has))
+                bad.map(|f| format!("{} on {} is among those that finally rules out", f.name, f.subject))
+                    .or_else(|| missing(has))
             }
         }
     }

@@ -51,7 +51,10 @@ pub struct Outcome {
 
 /// Runs a scenario once. An error is a world that cannot be built or files that cannot be written.
 pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
-    #[expect(clippy::disallowed_methods, reason = "how long the run took in real time is told, and decides nothing")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long the run took in real time is told, and decides nothing"
+    )]
     let started = std::time::Instant::now();
     let mut world = build::world(scenario, options.seed)?;
     if options.trace {
@@ -67,8 +70,12 @@ pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String>
     if let Some(dir) = &options.keep_disks {
         keep_disks(&world, scenario, dir)?;
     }
-    let trail = world.trail();
-    let trace = if options.trace { world.take_trace_lines() } else { Vec::new() };
+    let trail = world.digest();
+    let trace = if options.trace { world.take_trace() } else { Vec::new() };
+    let name = |proc: u32| {
+        world.procs().nth(proc as usize).map_or_else(|| "world".to_owned(), |p| world.name(p).to_string())
+    };
+    let trace = trace.iter().map(|item| item.line(&name(item.proc))).collect();
     let report = report(scenario, options, &world, &player, ended, &trail, started.elapsed().as_secs_f64());
     Ok(Outcome { report, trail, trace })
 }
@@ -194,7 +201,10 @@ fn clients(scenario: &Scenario, player: &Player) -> BTreeMap<String, ClientRepor
             duplicated: stats.duplicated,
             received: stats.received,
             last_error: stats.last_error.map(str::to_owned),
-            latency_ms: quantile(0.5).zip(quantile(0.99)).zip(quantile(1.0)).map(|((p50, p99), max)| [p50, p99, max]),
+            latency_ms: quantile(0.5)
+                .zip(quantile(0.99))
+                .zip(quantile(1.0))
+                .map(|((p50, p99), max)| [p50, p99, max]),
         };
         clients.insert(client.name.clone(), report);
     }

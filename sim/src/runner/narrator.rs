@@ -11,35 +11,73 @@ use reports::Tone;
 pub fn node_event(event: &Event) -> Option<(String, Tone)> {
     let told = |text: String, tone| Some((text, tone));
     match event {
-        Event::Started { clean } => told(format!("started after {} shutdown", if *clean { "a clean" } else { "an unclean" }), Tone::Plain),
-        Event::LogRecovered { partition, bytes_cut, log_end_offset } if *bytes_cut > 0 => {
-            told(format!("{partition}: {bytes_cut} torn bytes cut off, log end offset {log_end_offset}"), Tone::Bad)
-        }
+        Event::Started { clean } => told(
+            format!("started after {} shutdown", if *clean { "a clean" } else { "an unclean" }),
+            Tone::Plain,
+        ),
+        Event::LogRecovered { partition, bytes_cut, log_end_offset } if *bytes_cut > 0 => told(
+            format!("{partition}: {bytes_cut} torn bytes cut off, log end offset {log_end_offset}"),
+            Tone::Bad,
+        ),
         Event::ControlledShutdownStarted => told("controlled shutdown begins".to_owned(), Tone::Plain),
-        Event::ControlledShutdownCompleted { granted: true } => told("controlled shutdown done, leadership moved".to_owned(), Tone::Good),
-        Event::ControlledShutdownCompleted { granted: false } => told("controlled shutdown gave up waiting".to_owned(), Tone::Bad),
-        Event::LogDirOffline { dir, why } => told(format!("log directory {dir} is offline: {why}"), Tone::Bad),
-        Event::ConnectionRefused { peer, why } => told(format!("closed the connection of {peer}: {why}"), Tone::Bad),
-        Event::ElectionWon { epoch, granting, .. } => told(format!("elected quorum leader in epoch {epoch} by {}", ids(granting)), Tone::Good),
-        Event::LeaderResigned { epoch, why } => told(format!("resigns as quorum leader of epoch {epoch}: {why}"), Tone::Bad),
-        Event::MetadataTruncated { from, to } => told(format!("metadata log cut from {from} to {to}"), Tone::Bad),
-        Event::SnapshotLoaded { end_offset, .. } => told(format!("loaded the metadata snapshot up to {end_offset}"), Tone::Plain),
-        Event::ControllerActivated { epoch } => told(format!("is the active controller, epoch {epoch}"), Tone::Good),
-        Event::ControllerResigned { epoch } => told(format!("is no longer the active controller of epoch {epoch}"), Tone::Bad),
-        Event::BrokerFenced { broker, reason } => told(format!("broker-{broker} fenced: {}", fence_reason(*reason)), Tone::Bad),
+        Event::ControlledShutdownCompleted { granted: true } => {
+            told("controlled shutdown done, leadership moved".to_owned(), Tone::Good)
+        }
+        Event::ControlledShutdownCompleted { granted: false } => {
+            told("controlled shutdown gave up waiting".to_owned(), Tone::Bad)
+        }
+        Event::LogDirOffline { dir, why } => {
+            told(format!("log directory {dir} is offline: {why}"), Tone::Bad)
+        }
+        Event::ConnectionRefused { peer, why } => {
+            told(format!("closed the connection of {peer}: {why}"), Tone::Bad)
+        }
+        Event::ElectionWon { epoch, granting, .. } => {
+            told(format!("elected quorum leader in epoch {epoch} by {}", ids(granting)), Tone::Good)
+        }
+        Event::LeaderResigned { epoch, why } => {
+            told(format!("resigns as quorum leader of epoch {epoch}: {why}"), Tone::Bad)
+        }
+        Event::MetadataTruncated { from, to } => {
+            told(format!("metadata log cut from {from} to {to}"), Tone::Bad)
+        }
+        Event::SnapshotLoaded { end_offset, .. } => {
+            told(format!("loaded the metadata snapshot up to {end_offset}"), Tone::Plain)
+        }
+        Event::ControllerActivated { epoch } => {
+            told(format!("is the active controller, epoch {epoch}"), Tone::Good)
+        }
+        Event::ControllerResigned { epoch } => {
+            told(format!("is no longer the active controller of epoch {epoch}"), Tone::Bad)
+        }
+        Event::BrokerFenced { broker, reason } => {
+            told(format!("broker-{broker} fenced: {}", fence_reason(*reason)), Tone::Bad)
+        }
         Event::BrokerUnfenced { broker } => told(format!("broker-{broker} unfenced"), Tone::Good),
-        Event::BrokerInControlledShutdown { broker } => told(format!("broker-{broker} is in controlled shutdown"), Tone::Plain),
-        Event::TopicCreated { topic, partitions } => told(format!("created topic {topic} with {partitions} partitions"), Tone::Plain),
+        Event::BrokerInControlledShutdown { broker } => {
+            told(format!("broker-{broker} is in controlled shutdown"), Tone::Plain)
+        }
+        Event::TopicCreated { topic, partitions } => {
+            told(format!("created topic {topic} with {partitions} partitions"), Tone::Plain)
+        }
         Event::TopicDeleted { topic } => told(format!("deleted topic {topic}"), Tone::Plain),
-        Event::PartitionChanged { partition, before: Some(before), after, reason } => partition_change(&partition.to_string(), before, after, *reason),
+        Event::PartitionChanged { partition, before: Some(before), after, reason } => {
+            partition_change(&partition.to_string(), before, after, *reason)
+        }
         Event::ConfigChanged { resource, name, value } => {
             told(format!("{resource}: {name}={}", value.as_deref().unwrap_or("(removed)")), Tone::Plain)
         }
         Event::LogTruncated { partition, from, to, high_watermark } => {
-            let below = if to < high_watermark { format!(", below its high watermark {high_watermark}") } else { String::new() };
+            let below = if to < high_watermark {
+                format!(", below its high watermark {high_watermark}")
+            } else {
+                String::new()
+            };
             told(format!("{partition}: log truncated from {from} to {to}{below}"), Tone::Bad)
         }
-        Event::FetchFailed { partition, error } => told(format!("{partition}: fetch from the leader failed: {error}"), Tone::Bad),
+        Event::FetchFailed { partition, error } => {
+            told(format!("{partition}: fetch from the leader failed: {error}"), Tone::Bad)
+        }
         Event::Warning { text } => told(text.clone(), Tone::Bad),
         _ => None,
     }
@@ -70,10 +108,20 @@ fn change_reason(reason: ChangeReason) -> &'static str {
 }
 
 /// What changed of a partition, what did not is left out.
-fn partition_change(name: &str, before: &PartitionState, after: &PartitionState, reason: ChangeReason) -> Option<(String, Tone)> {
+fn partition_change(
+    name: &str,
+    before: &PartitionState,
+    after: &PartitionState,
+    reason: ChangeReason,
+) -> Option<(String, Tone)> {
     let mut parts = Vec::new();
     if before.leader != after.leader || before.leader_epoch != after.leader_epoch {
-        parts.push(format!("leader {} -> {} in epoch {}", leader(before.leader), leader(after.leader), after.leader_epoch));
+        parts.push(format!(
+            "leader {} -> {} in epoch {}",
+            leader(before.leader),
+            leader(after.leader),
+            after.leader_epoch
+        ));
     }
     let mut list = |what: &str, a: &[i32], b: &[i32]| {
         let (mut x, mut y) = (a.to_vec(), b.to_vec());
@@ -93,7 +141,10 @@ fn partition_change(name: &str, before: &PartitionState, after: &PartitionState,
         return None;
     }
     let worse = after.leader < 0 || after.isr.len() < before.isr.len();
-    Some((format!("{name}: {} ({})", parts.join(", "), change_reason(reason)), if worse { Tone::Bad } else { Tone::Good }))
+    Some((
+        format!("{name}: {} ({})", parts.join(", "), change_reason(reason)),
+        if worse { Tone::Bad } else { Tone::Good },
+    ))
 }
 
 fn leader(id: i32) -> String {
@@ -102,13 +153,19 @@ fn leader(id: i32) -> String {
 
 /// Ids as Kafka lists them.
 pub fn ids(all: &[i32]) -> String {
-    if all.is_empty() { "none".to_owned() } else { all.iter().map(i32::to_string).collect::<Vec<_>>().join(",") }
+    if all.is_empty() {
+        "none".to_owned()
+    } else {
+        all.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// A line of the timeline for a client's event.
 pub fn client_event(event: &ClientEvent) -> Option<(String, Tone)> {
     match event {
-        ClientEvent::ConsumerFailed { error, message } => Some((format!("failed: {error}: {message}"), Tone::Bad)),
+        ClientEvent::ConsumerFailed { error, message } => {
+            Some((format!("failed: {error}: {message}"), Tone::Bad))
+        }
         ClientEvent::PositionReset { partition, from: Some(from), to, reason } => {
             Some((format!("{partition}: position {from} -> {to} ({})", position_reason(*reason)), Tone::Bad))
         }

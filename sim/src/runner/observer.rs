@@ -43,7 +43,10 @@ pub struct Finding {
 enum Role {
     Node(i32),
     /// The client's own name, the process's name, and its index among the producers.
-    Client { client: String, producer: Option<u32> },
+    Client {
+        client: String,
+        producer: Option<u32>,
+    },
     /// The reader at the end.
     Reader,
     Other,
@@ -97,9 +100,12 @@ impl Observer {
         let mut clients = BTreeMap::new();
         for client in &scenario.clients {
             if let ClientKind::Producer { topic, .. } = &client.kind {
-                let setting = |key: &str, default: &'static str| client.config.get(key).map_or(default, String::as_str).to_owned();
+                let setting = |key: &str, default: &'static str| {
+                    client.config.get(key).map_or(default, String::as_str).to_owned()
+                };
                 let acks = setting("acks", "all");
-                let idempotent = setting("enable.idempotence", "true") == "true" && matches!(acks.as_str(), "all" | "-1");
+                let idempotent =
+                    setting("enable.idempotence", "true") == "true" && matches!(acks.as_str(), "all" | "-1");
                 promise.producer(topic, &acks, idempotent);
             }
             clients.insert(client.name.clone(), ClientStats::default());
@@ -163,7 +169,12 @@ impl Observer {
     /// A line of the timeline.
     pub fn tell(&mut self, at: SimTime, who: &str, text: String, tone: Tone) {
         if self.told {
-            self.timeline.push(TimelineEntry { at_seconds: self.seconds(at), who: who.to_owned(), text, tone });
+            self.timeline.push(TimelineEntry {
+                at_seconds: self.seconds(at),
+                who: who.to_owned(),
+                text,
+                tone,
+            });
         }
     }
 
@@ -186,11 +197,19 @@ impl Observer {
             return;
         };
         match (what, role) {
-            (What::Node(event), Role::Node(id)) => self.node_event(world, at, proc.expect("has a role"), &name, id, &event),
-            (What::Client(event), Role::Client { client, producer }) => self.client_event(at, &name, &client, producer, &event),
+            (What::Node(event), Role::Node(id)) => {
+                self.node_event(world, at, proc.expect("has a role"), &name, id, &event)
+            }
+            (What::Client(event), Role::Client { client, producer }) => {
+                self.client_event(at, &name, &client, producer, &event)
+            }
             (What::Client(event), Role::Reader) => self.reader_event(&event),
-            (What::Stdout(text), _) => self.consoles.entry(proc.expect("has a role")).or_default().stdout.push_str(&text),
-            (What::Stderr(text), _) => self.consoles.entry(proc.expect("has a role")).or_default().stderr.push_str(&text),
+            (What::Stdout(text), _) => {
+                self.consoles.entry(proc.expect("has a role")).or_default().stdout.push_str(&text)
+            }
+            (What::Stderr(text), _) => {
+                self.consoles.entry(proc.expect("has a role")).or_default().stderr.push_str(&text)
+            }
             (What::Proc(event), role) => self.proc_event(at, &name, &role, &event),
             (What::Disk(text), _) => self.tell(at, &name, text, Tone::Bad),
             (What::Clock(text) | What::Link(text), _) => self.tell(at, &name, text, Tone::Plain),
@@ -201,7 +220,9 @@ impl Observer {
     fn proc_event(&mut self, at: SimTime, name: &str, role: &Role, event: &ProcEvent) {
         if let Role::Node(id) = role {
             match event {
-                ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => self.replicas.process_gone(*id),
+                ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => {
+                    self.replicas.process_gone(*id)
+                }
                 ProcEvent::PowerLost { .. } => {
                     self.replicas.process_gone(*id);
                     self.replicas.disk_lost(*id, false);
@@ -215,7 +236,10 @@ impl Observer {
             }
         }
         let tone = match event {
-            ProcEvent::Killed | ProcEvent::Halted { .. } | ProcEvent::PowerLost { .. } | ProcEvent::OpenFailed { .. } => Tone::Bad,
+            ProcEvent::Killed
+            | ProcEvent::Halted { .. }
+            | ProcEvent::PowerLost { .. }
+            | ProcEvent::OpenFailed { .. } => Tone::Bad,
             ProcEvent::Started { .. } => return,
             _ => Tone::Plain,
         };
@@ -288,7 +312,9 @@ impl Observer {
 
     /// Notes what a checker found; more of the same kind on the same subject only count.
     fn found(&mut self, at: SimTime, breach: Breach) {
-        if let Some(known) = self.findings.iter_mut().find(|f| f.name == breach.name && f.subject == breach.subject) {
+        if let Some(known) =
+            self.findings.iter_mut().find(|f| f.name == breach.name && f.subject == breach.subject)
+        {
             known.count += 1;
             return;
         }
@@ -299,7 +325,14 @@ impl Observer {
         let excuse = self.promise.excuse(breach.name, topic);
         let promised = if excuse.is_none() { " although the configuration promised otherwise" } else { "" };
         self.tell(at, "checker", format!("{} on {}{promised}", breach.name, breach.subject), Tone::Bad);
-        self.findings.push(Finding { name: breach.name, subject: breach.subject, excuse, at, text: breach.text, count: 1 });
+        self.findings.push(Finding {
+            name: breach.name,
+            subject: breach.subject,
+            excuse,
+            at,
+            text: breach.text,
+            count: 1,
+        });
     }
 
     // --- clients
@@ -315,7 +348,14 @@ impl Observer {
         }
     }
 
-    fn client_event(&mut self, at: SimTime, name: &str, client: &str, producer: Option<u32>, event: &ClientEvent) {
+    fn client_event(
+        &mut self,
+        at: SimTime,
+        name: &str,
+        client: &str,
+        producer: Option<u32>,
+        event: &ClientEvent,
+    ) {
         match event {
             ClientEvent::MessagesMade { first, count, .. } => {
                 self.made.insert(name.to_owned(), first + u64::from(*count));
@@ -394,7 +434,8 @@ impl Observer {
             }
             ClientEvent::Polled(polled) => {
                 let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
-                for record in polled.records.iter().filter(|r| r.message.client != client::MessageId::FOREIGN) {
+                for record in polled.records.iter().filter(|r| r.message.client != client::MessageId::FOREIGN)
+                {
                     let message = Message { client: record.message.client, number: record.message.number };
                     self.history.finally_read(place, record.offset, message);
                 }
@@ -486,7 +527,11 @@ impl Observer {
             Anomaly::Duplicate { partition, offset, message } => Breach {
                 name: "duplicate",
                 subject: at(partition),
-                text: format!("{} lies in the log more than once, again at offset {offset} of {}.", self.message(*message), name(partition)),
+                text: format!(
+                    "{} lies in the log more than once, again at offset {offset} of {}.",
+                    self.message(*message),
+                    name(partition)
+                ),
             },
             Anomaly::Unseen { partition, offset, message } => Breach {
                 name: "unseen",

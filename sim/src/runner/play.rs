@@ -14,7 +14,8 @@ use super::view::Look;
 use crate::scenario::{Client, Cut, Duration, Expect, Heal, Link, Scenario, Step, Unsynced, Verb, Want, Who};
 use crate::world::chance::{Chance, derive};
 use crate::world::{
-    self, Between, DiskFault, FaultKind, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError, WorkCost, WorldError,
+    self, Between, DiskFault, FaultKind, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError,
+    WorkCost, WorldError,
 };
 
 /// How long a cluster may take until all brokers are unfenced and all declared topics have their full ISR.
@@ -136,9 +137,18 @@ impl Player {
     fn summary(&self) -> String {
         let cluster = &self.scenario.cluster;
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let mut text = format!("{}, {}", count(cluster.brokers().len(), "broker"), count(cluster.controllers().len(), "controller"));
+        let mut text = format!(
+            "{}, {}",
+            count(cluster.brokers().len(), "broker"),
+            count(cluster.controllers().len(), "controller")
+        );
         for topic in &self.scenario.topics {
-            text.push_str(&format!("; {}: {}, replication factor {}", topic.name, count(topic.partitions as usize, "partition"), topic.replication_factor));
+            text.push_str(&format!(
+                "; {}: {}, replication factor {}",
+                topic.name,
+                count(topic.partitions as usize, "partition"),
+                topic.replication_factor
+            ));
         }
         text
     }
@@ -165,12 +175,18 @@ impl Player {
         };
         let proc = stage.world_mut().add_proc(spec);
         self.verb(stage.start(proc).await, "start")?;
-        self.advance(stage, limit, |_, world| world.machine::<TopicMaker>(proc).is_some_and(|m| m.done.is_some()))?;
+        self.advance(stage, limit, |_, world| {
+            world.machine::<TopicMaker>(proc).is_some_and(|m| m.done.is_some())
+        })?;
         let done = stage.world().machine::<TopicMaker>(proc).and_then(|m| m.done.clone());
         match done {
             Some(Ok(())) => {}
             Some(Err(why)) => return Err(Stop::Liveness(why)),
-            None => return Err(Stop::Liveness("the declared topics were not made within 60 s of the start".to_owned())),
+            None => {
+                return Err(Stop::Liveness(
+                    "the declared topics were not made within 60 s of the start".to_owned(),
+                ));
+            }
         }
         self.verb(stage.kill(proc).await, "kill")?;
         let full = self.advance(stage, limit, |player, _| {
@@ -181,7 +197,13 @@ impl Player {
                 })
             })
         })?;
-        if full { Ok(()) } else { Err(Stop::Liveness("the declared topics did not have their full ISR within 60 s of the start".to_owned())) }
+        if full {
+            Ok(())
+        } else {
+            Err(Stop::Liveness(
+                "the declared topics did not have their full ISR within 60 s of the start".to_owned(),
+            ))
+        }
     }
 
     fn add_client(&mut self, stage: &mut Stage, client: &Client, process: &str) -> ProcId {
@@ -206,7 +228,12 @@ impl Player {
     // --- time
 
     /// Lets things happen until `until`, or until `enough` says so; whether it did. What happened is observed.
-    fn advance(&mut self, stage: &mut Stage, until: SimTime, mut enough: impl FnMut(&Player, &world::World) -> bool) -> Result<bool, Stop> {
+    fn advance(
+        &mut self,
+        stage: &mut Stage,
+        until: SimTime,
+        mut enough: impl FnMut(&Player, &world::World) -> bool,
+    ) -> Result<bool, Stop> {
         self.observer.observe(stage.world_mut());
         if enough(self, stage.world()) {
             return Ok(true);
@@ -242,7 +269,12 @@ impl Player {
     }
 
     /// Lets things happen for at most `span`, until something holds; whether it did.
-    pub fn until(&mut self, stage: &mut Stage, span: u64, enough: impl FnMut(&Player, &world::World) -> bool) -> Result<bool, Stop> {
+    pub fn until(
+        &mut self,
+        stage: &mut Stage,
+        span: u64,
+        enough: impl FnMut(&Player, &world::World) -> bool,
+    ) -> Result<bool, Stop> {
         let until = stage.world().now() + wire::drive::Nanos(span);
         self.advance(stage, until, enough)
     }
@@ -301,7 +333,13 @@ impl Player {
     /// The steps that were not reached, for the report.
     pub fn not_run(&self) -> Vec<StepReport> {
         let rest = self.plan[self.next..].iter();
-        rest.map(|p| StepReport { index: p.step.index, verb: p.step.verb.word().to_owned(), line: p.step.line, ..StepReport::default() }).collect()
+        rest.map(|p| StepReport {
+            index: p.step.index,
+            verb: p.step.verb.word().to_owned(),
+            line: p.step.line,
+            ..StepReport::default()
+        })
+        .collect()
     }
 
     fn tell_step(&mut self, stage: &Stage, step: &Step, text: String) {
@@ -399,16 +437,31 @@ impl Player {
             }
             Verb::Link(link) => self.link(stage, step, link)?,
             Verb::Disk(fault) => {
-                for name in self.resolve_step(stage, step, &format!("disk {} of", fault.fault), std::slice::from_ref(&fault.node), report)? {
+                for name in self.resolve_step(
+                    stage,
+                    step,
+                    &format!("disk {} of", fault.fault),
+                    std::slice::from_ref(&fault.node),
+                    report,
+                )? {
                     let host = stage.world().host_of(proc_of(stage, &name)?);
                     match fault.fault.as_str() {
                         "none" => stage.world_mut().heal_disk(host),
-                        _ => stage.world_mut().disk_fault(host, DiskFault { kind: FaultKind::Full, under: String::new(), after: 0 }),
+                        _ => stage.world_mut().disk_fault(
+                            host,
+                            DiskFault { kind: FaultKind::Full, under: String::new(), after: 0 },
+                        ),
                     }
                 }
             }
             Verb::Clock(clock) => {
-                for name in self.resolve_step(stage, step, "change the clock of", std::slice::from_ref(&clock.node), report)? {
+                for name in self.resolve_step(
+                    stage,
+                    step,
+                    "change the clock of",
+                    std::slice::from_ref(&clock.node),
+                    report,
+                )? {
                     let host = stage.world().host_of(proc_of(stage, &name)?);
                     if let Some(nanos) = clock.step {
                         stage.world_mut().step_clock(host, nanos);
@@ -424,7 +477,14 @@ impl Player {
     }
 
     /// Who a step is about, told and kept.
-    fn resolve_step(&mut self, stage: &Stage, step: &Step, word: &str, whom: &[Who], report: &mut StepReport) -> Result<Vec<String>, Stop> {
+    fn resolve_step(
+        &mut self,
+        stage: &Stage,
+        step: &Step,
+        word: &str,
+        whom: &[Who],
+        report: &mut StepReport,
+    ) -> Result<Vec<String>, Stop> {
         let mut names = Vec::new();
         for who in whom {
             names.extend(self.names_of(stage.world(), who).map_err(Stop::Expectation)?);
@@ -445,7 +505,14 @@ impl Player {
         Ok(names)
     }
 
-    async fn stop(&mut self, stage: &mut Stage, step: &Step, whom: &[Who], wait: bool, report: &mut StepReport) -> Result<(), Stop> {
+    async fn stop(
+        &mut self,
+        stage: &mut Stage,
+        step: &Step,
+        whom: &[Who],
+        wait: bool,
+        report: &mut StepReport,
+    ) -> Result<(), Stop> {
         let names = self.resolve_step(stage, step, "stop", whom, report)?;
         let mut procs = Vec::new();
         for name in &names {
@@ -457,7 +524,9 @@ impl Player {
             return Ok(());
         }
         // A controlled shutdown gives up after five minutes, a producer's close after its delivery time-out.
-        let gone = |_: &Player, world: &world::World| procs.iter().all(|p| matches!(world.state(*p), ProcState::Down | ProcState::Halted));
+        let gone = |_: &Player, world: &world::World| {
+            procs.iter().all(|p| matches!(world.state(*p), ProcState::Down | ProcState::Halted))
+        };
         if self.until(stage, 600_000_000_000, gone)? {
             Ok(())
         } else {
@@ -468,7 +537,10 @@ impl Player {
     async fn start(&mut self, stage: &mut Stage, name: &str) -> Result<(), Stop> {
         let scenario = self.scenario.clone();
         if let Some(client) = scenario.clients.iter().find(|c| c.processes().iter().any(|p| p == name)) {
-            let runs = stage.world().proc(name).is_some_and(|p| !matches!(stage.world().state(p), ProcState::Down | ProcState::Halted));
+            let runs = stage
+                .world()
+                .proc(name)
+                .is_some_and(|p| !matches!(stage.world().state(p), ProcState::Down | ProcState::Halted));
             if !runs {
                 self.add_client(stage, client, name);
             }
@@ -479,12 +551,18 @@ impl Player {
 
     fn link(&mut self, stage: &mut Stage, step: &Step, link: &Link) -> Result<(), Stop> {
         let (a, b) = self.sides(stage, &link.from, &link.to)?;
-        let spec = link.settings.as_ref().map(|s| build::link_spec(s, build::link_spec(&self.scenario.cluster.network, world::LinkSpec::default())));
+        let spec = link.settings.as_ref().map(|s| {
+            build::link_spec(s, build::link_spec(&self.scenario.cluster.network, world::LinkSpec::default()))
+        });
         let names = |all: &[Who]| all.iter().map(Who::to_string).collect::<Vec<_>>().join(", ");
         let what = link.settings.as_ref().map_or("as at the start".to_owned(), |s| {
             let mut parts = Vec::new();
             if let Some(l) = s.latency {
-                parts.push(if l.low == l.high { format!("latency {}", l.low) } else { format!("latency {}..{}", l.low, l.high) });
+                parts.push(if l.low == l.high {
+                    format!("latency {}", l.low)
+                } else {
+                    format!("latency {}..{}", l.low, l.high)
+                });
             }
             if let Some(b) = s.bandwidth {
                 parts.push(format!("{} KiB/s", b / 1024));
@@ -502,21 +580,24 @@ impl Player {
     /// The hosts of both sides; `rest` is everybody who is on neither.
     fn sides(&self, stage: &Stage, a: &[Who], b: &[Who]) -> Result<(Vec<u32>, Vec<u32>), Stop> {
         let world = stage.world();
-        let side = |all: &[Who]| -> Result<(Vec<u32>, bool), Stop> {
-            let (mut hosts, mut rest) = (Vec::new(), false);
-            for who in all {
-                match who {
-                    Who::Name(n) if n == "rest" => rest = true,
-                    Who::Name(n) if n == build::LAB => hosts.extend(world.host(build::LAB)),
-                    who => {
-                        for name in self.names_of(world, who).map_err(Stop::Expectation)? {
-                            hosts.push(world.host(&name).ok_or_else(|| Stop::Expectation(format!("{name} has not started yet")))?);
+        let side =
+            |all: &[Who]| -> Result<(Vec<u32>, bool), Stop> {
+                let (mut hosts, mut rest) = (Vec::new(), false);
+                for who in all {
+                    match who {
+                        Who::Name(n) if n == "rest" => rest = true,
+                        Who::Name(n) if n == build::LAB => hosts.extend(world.host(build::LAB)),
+                        who => {
+                            for name in self.names_of(world, who).map_err(Stop::Expectation)? {
+                                hosts.push(world.host(&name).ok_or_else(|| {
+                                    Stop::Expectation(format!("{name} has not started yet"))
+                                })?);
+                            }
                         }
                     }
                 }
-            }
-            Ok((hosts, rest))
-        };
+                Ok((hosts, rest))
+            };
         let ((mut a, rest_a), (mut b, rest_b)) = (side(a)?, side(b)?);
         let others: Vec<u32> = world.hosts().filter(|h| !a.contains(h) && !b.contains(h)).collect();
         if rest_a {
@@ -530,7 +611,13 @@ impl Player {
 
     // --- expectations
 
-    fn expect(&mut self, stage: &mut Stage, step: &Step, expect: &Expect, report: &mut StepReport) -> Result<(), Stop> {
+    fn expect(
+        &mut self,
+        stage: &mut Stage,
+        step: &Step,
+        expect: &Expect,
+        report: &mut StepReport,
+    ) -> Result<(), Stop> {
         self.tell_step(stage, step, expectation_text(expect));
         // What a reference stands for is settled when the step begins.
         let expect = self.settled(stage.world(), expect).map_err(Stop::Expectation)?;
@@ -563,7 +650,10 @@ impl Player {
         }
         let within = expect.within.map_or(String::new(), |w| format!(" within {w}"));
         let text = found.err().unwrap_or_default();
-        Err(Stop::Expectation(format!("expected {}{within}; found {text}", expectation_text(&expect).trim_start_matches("expect "))))
+        Err(Stop::Expectation(format!(
+            "expected {}{within}; found {text}",
+            expectation_text(&expect).trim_start_matches("expect ")
+        )))
     }
 
     /// The same expectation with every reference replaced by what it stands for now.
@@ -614,8 +704,12 @@ impl Player {
             node.map(|n| n.name.clone()).ok_or_else(|| format!("there is no node with the id {id}"))
         };
         match who {
-            Who::Name(n) if n == "brokers" => Ok(nodes.iter().filter(|n| n.broker).map(|n| n.name.clone()).collect()),
-            Who::Name(n) if n == "controllers" => Ok(nodes.iter().filter(|n| n.controller).map(|n| n.name.clone()).collect()),
+            Who::Name(n) if n == "brokers" => {
+                Ok(nodes.iter().filter(|n| n.broker).map(|n| n.name.clone()).collect())
+            }
+            Who::Name(n) if n == "controllers" => {
+                Ok(nodes.iter().filter(|n| n.controller).map(|n| n.name.clone()).collect())
+            }
             Who::Name(n) => {
                 if let Some(names) = self.kept.get(n) {
                     return Ok(names.clone());
@@ -653,7 +747,10 @@ impl Player {
     }
 
     fn partition(&self, topic: &str, partition: i32) -> Result<&broker_core::event::PartitionState, String> {
-        self.observer.partitions.get(&(topic.to_owned(), partition)).ok_or_else(|| format!("there is no partition {topic}-{partition}"))
+        self.observer
+            .partitions
+            .get(&(topic.to_owned(), partition))
+            .ok_or_else(|| format!("there is no partition {topic}-{partition}"))
     }
 
     /// When the last step began that changed something.
@@ -724,7 +821,11 @@ fn expectation_text(expect: &Expect) -> String {
         Subject::Node(who) => who.to_string(),
         Subject::Violation(want) => format!("violation {}", want_text(want)),
     };
-    let fields: Vec<String> = expect.fields.iter().map(|(name, want)| format!("{} {}", name.replace('_', " "), want_text(want))).collect();
+    let fields: Vec<String> = expect
+        .fields
+        .iter()
+        .map(|(name, want)| format!("{} {}", name.replace('_', " "), want_text(want)))
+        .collect();
     let held = expect.holds_for.map_or(String::new(), |d| format!(", for {d}"));
     format!("expect {on}: {}{held}", fields.join(", ")).replace(": ,", ",").trim_end_matches(": ").to_owned()
 }
@@ -745,7 +846,9 @@ fn want_text(want: &Want) -> String {
         Want::AnyOf(all) => format!("one of {}", names(all)),
         Want::Set(all) | Want::Ordered(all) => format!("[{}]", names(all)),
         Want::HasLacks(has, lacks) => format!("with [{}], without [{}]", names(has), names(lacks)),
-        Want::Each(each, _) => each.iter().map(|(k, w)| format!("{k} {}", want_text(w))).collect::<Vec<_>>().join(", "),
+        Want::Each(each, _) => {
+            each.iter().map(|(k, w)| format!("{k} {}", want_text(w))).collect::<Vec<_>>().join(", ")
+        }
         Want::Lists(lists) => format!("{lists:?}"),
         Want::Not(inner) => format!("not {}", want_text(inner)),
     }

@@ -6,8 +6,10 @@ use broker_core::disk::Disk;
 use broker_core::io::{Input, Listener, Output, Outputs};
 use wire::Rope;
 use wire::drive::{ConnId, Endpoint, Instant, Now};
+use wire::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use wire::{ErrorCode, frame};
-use wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 
 use crate::scenario::Topic;
 use crate::world::Machine;
@@ -42,15 +44,22 @@ impl TopicMaker {
                 .iter()
                 .flatten()
                 .enumerate()
-                .map(|(i, replicas)| CreatableReplicaAssignment { partition_index: i as i32, broker_ids: replicas.clone() })
+                .map(|(i, replicas)| CreatableReplicaAssignment {
+                    partition_index: i as i32,
+                    broker_ids: replicas.clone(),
+                })
                 .collect(),
             configs: topic
                 .config
                 .iter()
-                .map(|(name, value)| CreatableTopicConfig { name: name.as_str().into(), value: Some(value.as_str().into()) })
+                .map(|(name, value)| CreatableTopicConfig {
+                    name: name.as_str().into(),
+                    value: Some(value.as_str().into()),
+                })
                 .collect(),
         });
-        let request = CreateTopicsRequest { topics: topics.collect(), timeout_ms: TIMEOUT_MS, validate_only: false };
+        let request =
+            CreateTopicsRequest { topics: topics.collect(), timeout_ms: TIMEOUT_MS, validate_only: false };
         frame::encode_request(VERSION, 1, Some("highwater"), &request).expect("a request of its own version")
     }
 

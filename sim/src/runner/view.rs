@@ -32,10 +32,10 @@ impl Look<'_> {
     /// All record bytes of a replica, segment by segment.
     fn log_bytes(&self, broker: i32, topic: &str, partition: i32) -> Option<Vec<u8>> {
         let (host, replica) = self.replica(broker, topic, partition)?;
-        let dir = replica.log?.dir().to_owned();
+        let dir = format!("{}/", replica.log?.dir());
         let mut bytes = Vec::new();
-        for name in self.world.files(host, &dir).iter().filter(|n| n.ends_with(".log")) {
-            bytes.extend(self.world.file(host, &format!("{dir}/{name}"))?);
+        for path in self.world.files(host).iter().filter(|p| p.starts_with(&dir) && p.ends_with(".log")) {
+            bytes.extend(self.world.file(host, path)?);
         }
         Some(bytes)
     }
@@ -140,7 +140,13 @@ impl View for Look<'_> {
         let nodes = &self.player.scenario.cluster.nodes;
         names
             .iter()
-            .map(|name| nodes.iter().find(|n| n.name == *name).map(|n| n.id).ok_or_else(|| format!("{name} is not a node")))
+            .map(|name| {
+                nodes
+                    .iter()
+                    .find(|n| n.name == *name)
+                    .map(|n| n.id)
+                    .ok_or_else(|| format!("{name} is not a node"))
+            })
             .collect()
     }
 
@@ -154,7 +160,8 @@ impl Look<'_> {
     fn fenced(&self, name: &str) -> bool {
         let nodes = &self.player.scenario.cluster.nodes;
         let Some(def) = nodes.iter().find(|n| n.name == name && n.broker) else { return false };
-        let images = nodes.iter().filter_map(|n| self.world.node(self.world.proc(&n.name)?)).map(|n| n.image());
+        let images =
+            nodes.iter().filter_map(|n| self.world.node(self.world.proc(&n.name)?)).map(|n| n.image());
         let newest = images.max_by_key(|i| i.offset);
         newest.and_then(|i| i.broker(def.id)).is_some_and(|b| b.fenced)
     }

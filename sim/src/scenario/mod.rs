@@ -701,9 +701,11 @@ impl Sheet {
         let mut sheet = self.clone();
         for change in changes {
             let refuse = |why: String| LoadError::Unreadable { path: format!("--set {change}"), why };
-            let (pointer, value) =
-                change.split_once('=').ok_or_else(|| refuse("expected POINTER=VALUE, such as /topics/0/config/min.insync.replicas=1".to_owned()))?;
-            let mut value = tree::parse(value).unwrap_or(Tree { span: 0..0, kind: tree::Kind::Text(value.to_owned()) });
+            let (pointer, value) = change.split_once('=').ok_or_else(|| {
+                refuse("expected POINTER=VALUE, such as /topics/0/config/min.insync.replicas=1".to_owned())
+            })?;
+            let mut value =
+                tree::parse(value).unwrap_or(Tree { span: 0..0, kind: tree::Kind::Text(value.to_owned()) });
             value.forget_place();
             sheet.root.set(pointer, 0..0, value).map_err(|problem| refuse(problem.text))?;
         }

@@ -269,6 +269,11 @@ impl World {
         self.hosts[host as usize].disk.content(&self.chunks, path)
     }
 
+    /// The paths of all files of a host, sorted.
+    pub fn files(&self, host: u32) -> Vec<String> {
+        self.hosts[host as usize].disk.files()
+    }
+
     /// Writes a host's files out below a real directory.
     pub fn keep_disk(&self, host: u32, below: &Path) -> std::io::Result<()> {
         self.hosts[host as usize].disk.keep(&self.chunks, below)
