@@ -142,6 +142,7 @@ impl ReplicaManager {
         let before = made.isr_before.unwrap_or_else(|| local.registration.isr.to_vec());
         self.isr_committed(ctx, image, ix, &before);
         self.check_low_watermark(ctx, ix);
+        self.table.get(ix).check_invariants(self.node_id);
     }
 
     fn follow(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, local: &Local<'_>) {

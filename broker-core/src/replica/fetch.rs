@@ -78,12 +78,26 @@ pub(super) struct Read {
     pub behind_a_segment: bool,
 }
 
+/// Why a partition could not be read.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    error: ErrorCode,
+    unknown: bool,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Refusal {
+        Refusal { error, unknown: false }
+    }
+}
+
 impl Read {
-    fn error(entry: u32, error: ErrorCode) -> Read {
+    fn refused(entry: u32, refusal: impl Into<Refusal>) -> Read {
+        let Refusal { error, unknown } = refusal.into();
         Read {
             entry,
             error,
-            unknown: false,
+            unknown,
             high_watermark: -1,
             last_stable_offset: -1,
             log_start_offset: -1,
@@ -258,7 +272,7 @@ impl ReplicaManager {
         for &entry in &dirty {
             let read = match self.read_entry(ctx, image, at, entry, op, limit, min_one, from_purgatory) {
                 Ok(read) => read,
-                Err(failed) => failed,
+                Err(refusal) => Read::refused(entry, refusal),
             };
             if !read.records.is_empty() {
                 // The first partition with data gives at least one batch, whatever the limits; the others obey them.
@@ -283,19 +297,18 @@ impl ReplicaManager {
         limit: i32,
         min_one: bool,
         from_purgatory: bool,
-    ) -> Result<Read, Read> {
+    ) -> Result<Read, Refusal> {
         let ix = self.locate_entry(image, at, entry)?;
-        let failed = |error| Read::error(entry, error);
         let set = self.sets.get(at);
         let (wanted, follower) = (set.entry(entry).wanted, set.follower);
         let partition = self.table.get(ix);
-        let log = partition.local_log(wanted.current_leader_epoch, op.leader_only).map_err(failed)?;
+        let log = partition.local_log(wanted.current_leader_epoch, op.leader_only)?;
         if let Some(follower) = follower
             && partition.leading.as_ref().is_none_or(|l| l.follower(follower.id).is_none())
         {
             // Its assignment may not have reached this broker yet: let it try again.
             let told_epoch = wanted.current_leader_epoch >= 0;
-            return Err(failed(if told_epoch {
+            return Err(Refusal::from(if told_epoch {
                 ErrorCode::UNKNOWN_LEADER_EPOCH
             } else {
                 ErrorCode::NOT_LEADER_OR_FOLLOWER
@@ -308,7 +321,7 @@ impl ReplicaManager {
                 last_stable_offset: log.last_stable_offset(),
                 log_start_offset: log.log_start_offset(),
                 preferred_read_replica: replica,
-                ..failed(ErrorCode::NONE)
+                ..Read::refused(entry, ErrorCode::NONE)
             });
         }
         let (high_watermark, log_end_offset) = (log.high_watermark(), log.log_end_offset());
@@ -316,10 +329,10 @@ impl ReplicaManager {
             high_watermark,
             last_stable_offset: log.last_stable_offset(),
             log_start_offset: log.log_start_offset(),
-            ..failed(ErrorCode::NONE)
+            ..Read::refused(entry, ErrorCode::NONE)
         };
         if wanted.last_fetched_epoch >= 0 {
-            read.diverging = divergence(log, &wanted).map_err(failed)?;
+            read.diverging = divergence(log, &wanted)?;
             if read.diverging.is_some() {
                 // The follower does not have what it asks to continue: it must not count as progress (KAFKA-13141).
                 return Ok(read);
@@ -338,19 +351,19 @@ impl ReplicaManager {
                         wanted.fetch_offset < up_to && data.start.segment_base < log.active_segment_base();
                     read.records = data.records;
                 }
-                Err(error) => return Err(failed(self.read_failed(ctx, ix, error))),
+                Err(error) => return Err(self.read_failed(ctx, ix, error).into()),
             }
         }
         if let Some(follower) = follower
             && !from_purgatory
         {
-            self.follower_fetched(ctx, image, ix, follower, &wanted, log_end_offset).map_err(failed)?;
+            self.follower_fetched(ctx, image, ix, follower, &wanted, log_end_offset)?;
         }
         Ok(read)
     }
 
     /// Where an entry's partition is; the sets of sessions remember it and are told of its changes.
-    fn locate_entry(&mut self, image: &MetadataImage, at: SetIx, entry: u32) -> Result<PartitionIx, Read> {
+    fn locate_entry(&mut self, image: &MetadataImage, at: SetIx, entry: u32) -> Result<PartitionIx, Refusal> {
         let set = self.sets.get(at);
         let watching = set.watching;
         let e = set.entry(entry);
@@ -367,7 +380,7 @@ impl ReplicaManager {
             None => {
                 let error = super::not_hosted(image, e.topic.as_ref(), e.wanted.partition);
                 let unknown = error != ErrorCode::NOT_LEADER_OR_FOLLOWER;
-                Err(Read { unknown, ..Read::error(entry, error) })
+                Err(Refusal { error, unknown })
             }
         }
     }
@@ -579,7 +592,7 @@ impl ReplicaManager {
             && let Some(log) = &self.table.get(ix).log
             && matches!(log.config().compression, TargetCompression::Fixed { codec: Compression::Zstd, .. })
         {
-            *read = Read::error(read.entry, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
+            *read = Read::refused(read.entry, ErrorCode::UNSUPPORTED_COMPRESSION_TYPE);
         }
         if version <= 5 && read.error == ErrorCode::KAFKA_STORAGE_ERROR {
             read.error = ErrorCode::NOT_LEADER_OR_FOLLOWER;

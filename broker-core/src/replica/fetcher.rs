@@ -577,6 +577,7 @@ impl ReplicaManager {
                 fetcher.mark(slot);
             }
         }
+        self.table.get(ix).check_invariants(self.node_id);
         self.complete_ready(ctx, image);
         Ok(())
     }

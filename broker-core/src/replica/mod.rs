@@ -231,7 +231,7 @@ impl ReplicaManager {
             self.assignments.send_at,
             self.storage.deadline(),
         ];
-        others.into_iter().flatten().fold(Some(self.schedule.next()), |next, at| next.map(|n| n.min(at)))
+        Some(others.into_iter().flatten().fold(self.schedule.next(), Instant::min))
     }
 
     /// The deadline is here.

@@ -292,6 +292,7 @@ impl ReplicaManager {
         self.notify_appended(ix, info.bytes, info.rolled);
         self.after_log_change(ix);
         let high_watermark_moved = self.move_high_watermark(ctx, ix);
+        self.table.get(ix).check_invariants(self.node_id);
         touched.push(Touched { at: ix, high_watermark_moved });
     }
 

@@ -3,6 +3,7 @@
 //! Follows Kafka's `LogManager` and the checkpoints of `ReplicaManager`. The clean-shutdown mark of a directory is
 //! written only after everything before it is durable: all logs, then the checkpoints.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -59,7 +60,7 @@ struct Loaded {
 /// A log on its way out.
 #[derive(Clone, Debug)]
 enum Dead {
-    Log(Log),
+    Log(Box<Log>),
     Path(String),
 }
 
@@ -311,7 +312,7 @@ impl ReplicaManager {
             self.register(partition.dir, ticket, Purpose::Other);
         }
         let delay = log.config().file_delete_delay_ms.max(0) as u64;
-        self.bury(partition.dir, ctx.now.mono.plus_millis(delay), Dead::Log(log));
+        self.bury(partition.dir, ctx.now.mono.plus_millis(delay), Dead::Log(Box::new(log)));
     }
 
     /// Removes what was deleted long enough ago.

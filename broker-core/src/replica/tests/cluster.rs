@@ -15,8 +15,9 @@ use wire::frame::{RequestHeader, decode_response, encode_request, encode_respons
 use wire::messages::alter_partition_response::{PartitionData, TopicData};
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::messages::{
-    AlterPartitionRequest, AlterPartitionResponse, DeleteRecordsRequest, FetchRequest, ListOffsetsRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest, ProduceResponse,
+    AlterPartitionRequest, AlterPartitionResponse, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse,
+    DeleteRecordsRequest, FetchRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    ProduceResponse,
 };
 use wire::records::{
     ConfigRecord, MetadataRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord,
@@ -89,6 +90,9 @@ pub(super) struct Asked {
     at: Instant,
 }
 
+/// Broker, partition, and the proposed ISR with broker epochs.
+type Proposal = (i32, i32, Vec<(i32, i64)>);
+
 #[derive(Clone)]
 pub(super) struct Cluster {
     pub now: Instant,
@@ -107,7 +111,9 @@ pub(super) struct Cluster {
     pub deaf: BTreeSet<i32>,
     pub controller: Controller,
     /// Every AlterPartition request that arrived: broker, partition, proposed ISR with broker epochs.
-    pub proposals: Vec<(i32, i32, Vec<(i32, i64)>)>,
+    pub proposals: Vec<Proposal>,
+    /// Every assignment of a replica to a log directory that arrived: broker, partition, directory.
+    pub assignments: Vec<(i32, i32, Uuid)>,
     pub events: Vec<(Instant, i32, Event)>,
     overrides: BTreeMap<String, String>,
     /// Frames that were delivered to brokers.
@@ -137,6 +143,7 @@ impl Cluster {
             deaf: BTreeSet::new(),
             controller: Controller::Decides,
             proposals: Vec::new(),
+            assignments: Vec::new(),
             events: Vec::new(),
             overrides,
             frames: 0,
@@ -144,7 +151,15 @@ impl Cluster {
         for id in 1..=n {
             let mut disk = MemDisk::new();
             use crate::disk::Disk as _;
-            disk.mkdir("data").unwrap();
+            for (at, dir) in cluster.config(id).log_dirs.iter().enumerate() {
+                disk.mkdir(dir).unwrap();
+                if at > 0 {
+                    // Only further directories have ids here, as if the first were from before they had.
+                    let mut dir = LogDir::open(dir, &mut disk).unwrap();
+                    dir.write_meta(&mut disk, "cluster", id, Uuid([200 + at as u8; 16]));
+                }
+            }
+            disk.take_synced();
             cluster.register(id);
             cluster.boot(id, disk);
         }
@@ -211,8 +226,8 @@ impl Cluster {
         self.publish(MetadataRecord::Config(ConfigRecord {
             resource_type: 2,
             resource_name: TOPIC.into(),
-            name: name.to_owned().into(),
-            value: Some(value.to_owned().into()),
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
         }));
     }
 
@@ -759,6 +774,9 @@ impl Cluster {
     fn controller_frame(&mut self, conn: ConnId, frame: &Rope) {
         let mut r = Reader::new(frame);
         let header = RequestHeader::decode(&mut r).unwrap();
+        if header.key() == Some(ApiKey::AssignReplicasToDirs) {
+            return self.assign(conn, &header, &mut r);
+        }
         assert_eq!(header.key(), Some(ApiKey::AlterPartition));
         let request = AlterPartitionRequest::decode(&mut r, header.api_version).unwrap();
         let mut response = AlterPartitionResponse::default();
@@ -780,6 +798,27 @@ impl Cluster {
             encode_response(ApiKey::AlterPartition, header.api_version, header.correlation_id, &response);
         if let Some(&(actor, theirs)) = self.ends.get(&(Actor::Controller, conn)) {
             let frame = frame.unwrap();
+            self.schedule(actor, theirs, What::Frame(frame.slice(4, frame.len() - 4)));
+        }
+    }
+
+    fn assign(&mut self, conn: ConnId, header: &RequestHeader<'_>, r: &mut Reader<'_>) {
+        use wire::messages::assign_replicas_to_dirs_response as answer;
+        let request = AssignReplicasToDirsRequest::decode(r, header.api_version).unwrap();
+        let mut response = AssignReplicasToDirsResponse::default();
+        for d in &request.directories {
+            let topics = d.topics.iter().map(|t| {
+                let partitions = t.partitions.iter().map(|p| {
+                    self.assignments.push((request.broker_id, p.partition_index, d.id));
+                    answer::PartitionData { partition_index: p.partition_index, error_code: 0 }
+                });
+                answer::TopicData { topic_id: t.topic_id, partitions: partitions.collect() }
+            });
+            response.directories.push(answer::DirectoryData { id: d.id, topics: topics.collect() });
+        }
+        let key = ApiKey::AssignReplicasToDirs;
+        let frame = encode_response(key, header.api_version, header.correlation_id, &response).unwrap();
+        if let Some(&(actor, theirs)) = self.ends.get(&(Actor::Controller, conn)) {
             self.schedule(actor, theirs, What::Frame(frame.slice(4, frame.len() - 4)));
         }
     }

@@ -1,8 +1,6 @@
 //! Tests of the data plane: the rules by tables, sessions by themselves, and replica managers in a small cluster.
 
 mod clients;
-extern crate std;
-
 mod cluster;
 mod failover;
 mod rules;

@@ -84,7 +84,7 @@ fn a_failed_write_takes_the_log_directory_offline() {
     let mut c = Cluster::configured(2, &[("log.dirs", "data,more")]);
     c.create_topic(&[1, 2], 1);
     c.add_partition(1, &[1, 2]);
-    c.run_ms(20);
+    c.run_ms(1_000);
     let waiting = {
         c.cut_both(1, 2);
         c.produce(1, -1, &["a"])
@@ -107,6 +107,8 @@ fn a_failed_write_takes_the_log_directory_offline() {
     });
     assert_eq!(offline, [dir]);
     assert_eq!(c.with(1, |m, _, _| m.take_failed_dirs()), [Uuid::ZERO]);
+    let other = Uuid([201; 16]);
+    assert_eq!(c.assignments, [(1, 1, other), (2, 1, other)], "the controller knows what lies where");
     let online = c.broker(1).manager.partitions().filter(|r| r.role != ReplicaRole::Offline).count();
     assert_eq!(online, 1, "the other directory's partition goes on");
 }
