@@ -75,7 +75,7 @@ fn frame(key: ApiKey, version: i16) -> Option<Vec<u8>> {
         DescribeQuorum => DescribeQuorumRequest::default(),
         UpdateFeatures => UpdateFeaturesRequest::default(),
         DescribeCluster => DescribeClusterRequest::default(),
-        UnregisterBroker => UnregisterBrokerRequest { broker_id: 77, ..Default::default() },
+        UnregisterBroker => UnregisterBrokerRequest { broker_id: 77 },
         ListConfigResources => ListConfigResourcesRequest::default(),
         DescribeTopicPartitions => DescribeTopicPartitionsRequest::default(),
         Vote => VoteRequest::default(),
