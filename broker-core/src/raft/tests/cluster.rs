@@ -549,7 +549,12 @@ impl Cluster {
 
     fn observe(&mut self, id: i32, event: Event) {
         match &event {
-            Event::ElectionWon { epoch, .. } => {
+            Event::ElectionWon { epoch, start_offset, .. } => {
+                let before = self.history.committed.values().rev().find(|(_, of, _)| of < epoch);
+                assert!(
+                    before.is_none_or(|(last, ..)| last < start_offset),
+                    "LeaderCompleteness: {id} leads epoch {epoch} from {start_offset} and lacks {before:?}"
+                );
                 let other = self.history.winners.insert(*epoch, id);
                 assert!(other.is_none(), "ElectionSafety: {other:?} and {id} lead epoch {epoch}");
             }
@@ -622,7 +627,6 @@ impl Cluster {
 
     fn look_at(&mut self, id: i32) {
         let node = id;
-        let end_of_committed = self.history.committed.last_key_value().map_or(0, |(_, (last, ..))| last + 1);
         let now = self.wall();
         let host = self.hosts.get_mut(&id).unwrap();
         let process = host.process.as_mut().unwrap();
@@ -631,13 +635,7 @@ impl Cluster {
             assert!(high_watermark >= process.high_watermark, "the high watermark of {id} goes back");
             process.high_watermark = high_watermark;
         }
-        if let Role::Leader(leader) = &raft.quorum.role {
-            assert!(
-                leader.epoch_start_offset >= end_of_committed || raft.high_watermark().is_some(),
-                "LeaderCompleteness: {id} leads epoch {} from {} and lacks what is committed up to {end_of_committed}",
-                raft.epoch(),
-                leader.epoch_start_offset
-            );
+        if raft.is_leader() {
             host.counted_unflushed |= !raft.log.is_flushed();
         }
         if raft.log.is_flushed() {
