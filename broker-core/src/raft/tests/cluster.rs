@@ -40,13 +40,15 @@ pub(super) struct Chaos {
     pub(super) lost: u32,
     /// From sync to durable, in microseconds.
     pub(super) sync_us: (u64, u64),
+    /// A host whose syncs take ten seconds.
+    pub(super) slow_disk: Option<i32>,
     /// Messages pass through their wire form.
     pub(super) through_wire: bool,
 }
 
 impl Default for Chaos {
     fn default() -> Chaos {
-        Chaos { latency_us: (300, 700), lost: 0, sync_us: (100, 2_000), through_wire: false }
+        Chaos { latency_us: (300, 700), lost: 0, sync_us: (100, 2_000), slow_disk: None, through_wire: false }
     }
 }
 
@@ -539,8 +541,9 @@ impl Cluster {
                     if *host == id && *i == incarnation && *t == ticket)
             });
             if !known {
-                let after = Nanos::from_micros(self.draw(self.chaos.sync_us));
-                self.schedule(after, Happening::Synced { host: id, incarnation, ticket });
+                let slow = self.chaos.slow_disk == Some(id);
+                let us = if slow { 10_000_000 } else { self.draw(self.chaos.sync_us) };
+                self.schedule(Nanos::from_micros(us), Happening::Synced { host: id, incarnation, ticket });
             }
         }
     }

@@ -18,7 +18,7 @@ fn one_of<T: Copy>(cluster: &mut Cluster, choices: &[T]) -> T {
 fn disturb(cluster: &mut Cluster) {
     let ids: alloc::vec::Vec<i32> = cluster.hosts.keys().copied().collect();
     let id = match cluster.leader() {
-        Some(leader) if cluster.chance.next_u32() % 3 == 0 => leader,
+        Some(leader) if cluster.chance.next_u32().is_multiple_of(3) => leader,
         _ => one_of(cluster, &ids),
     };
     let runs = cluster.hosts[&id].process.is_some();
@@ -63,16 +63,17 @@ impl Drop for Named {
 
 fn run(seed: u64) {
     let _named = Named(seed);
-    let voters = if seed % 4 == 0 { 5 } else { 3 };
+    let voters = if seed.is_multiple_of(4) { 5 } else { 3 };
     let mut cluster = Cluster::new(seed, voters, 1 + (seed % 2) as i32);
     let slow = cluster.chance.next_u64() % 3 * 5_000;
     cluster.chaos = Chaos {
         latency_us: (100, 1 + cluster.chance.next_u64() % 30_000),
         lost: 0,
         sync_us: (50, 1_000 + slow),
-        through_wire: seed % 16 == 0,
+        slow_disk: None,
+        through_wire: seed.is_multiple_of(16),
     };
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         cluster.adjust = |config| {
             config.max_bytes_between_snapshots = 600;
             config.fetch_snapshot_max_bytes = 250;
