@@ -37,6 +37,7 @@ mod requests;
 mod rpc;
 mod snapshot;
 mod state;
+mod transport;
 mod voters;
 
 #[cfg(test)]
@@ -46,18 +47,18 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use wire::Codecs;
 use wire::drive::{Endpoint, Instant, Now};
 use wire::error::ErrorCode;
 use wire::messages as m;
 use wire::records::MetadataRecord;
-use wire::{Codecs, Message, Reader, Rope};
 
 use crate::ctx::{Ctx, Rng};
 use crate::disk::{Disk, DiskError, Ticket};
 use crate::event::{Event, RaftRole};
 use crate::io::Outputs;
 use crate::log::{Log, LogError, Synced};
-use crate::net::{Call, CallOutcome, Peer, RequestToken};
+use crate::net::{CallOutcome, Peer, RequestToken};
 
 pub use self::config::RaftConfig;
 pub use self::leader::ReplicaProgress;
@@ -402,7 +403,7 @@ impl Raft {
     pub fn handle_outcome(&mut self, ctx: &mut Ctx<'_>, call: RaftCall, outcome: CallOutcome) {
         let answer = match outcome {
             CallOutcome::Answered { body, version } => {
-                decode_answer(call.api, &body, version, &mut |id, host, port| {
+                transport::decode_answer(call.api, &body, version, &mut |id, host, port| {
                     self.learn_endpoint(id, host, port)
                 })
             }
@@ -852,13 +853,13 @@ impl Raft {
         let writing = Writing { cluster_id: &self.config.cluster_id, voters: self.quorum.voters.last() };
         for effect in &effects {
             match effect {
-                Effect::Reply(token, response) => reply(ctx, *token, response, &writing),
+                Effect::Reply(token, response) => transport::reply(ctx, *token, response, &writing),
                 Effect::Send(peer, call, request) => {
                     let (to, at) = (Peer::Controller(*peer), self.endpoint_of(*peer));
                     if let Some(at) = at.filter(|at| ctx.net.endpoint(to) != Some(*at)) {
                         ctx.net.set_endpoint(to, at.clone());
                     }
-                    send(ctx, *peer, *call, request, &writing, self.config.request_timeout);
+                    transport::send(ctx, *peer, *call, request, &writing, self.config.request_timeout);
                 }
             }
         }
@@ -901,121 +902,6 @@ impl<'a> Io<'a> {
     fn of<'c>(ctx: &'a mut Ctx<'c>) -> Io<'a> {
         Io { now: ctx.now, disk: &mut *ctx.disk, codecs: ctx.codecs, out: &mut *ctx.out, rng: &mut *ctx.rng }
     }
-}
-
-fn reply(ctx: &mut Ctx<'_>, token: RequestToken, response: &Response, w: &Writing<'_>) {
-    let v = token.version;
-    match response {
-        Response::Refused(error) => reply_refused(ctx, token, *error),
-        Response::Vote(at, granted) => ctx.net.respond(ctx.out, token, &w.vote_response(v, *at, *granted)),
-        Response::BeginQuorumEpoch(at) => {
-            ctx.net.respond(ctx.out, token, &w.begin_quorum_epoch_response(v, *at));
-        }
-        Response::EndQuorumEpoch(at) => ctx.net.respond(ctx.out, token, &w.end_quorum_epoch_response(v, *at)),
-        Response::Fetch(at, fetched) => ctx.net.respond(ctx.out, token, &w.fetch_response(v, *at, fetched)),
-        Response::FetchSnapshot(at, chunk) => {
-            ctx.net.respond(ctx.out, token, &w.fetch_snapshot_response(v, *at, chunk));
-        }
-        Response::DescribeQuorum(error, described) => {
-            ctx.net.respond(ctx.out, token, &w.describe_quorum_response(v, *error, described.as_ref()));
-        }
-    }
-}
-
-/// Answers a request that was refused as a whole: with nothing but the error.
-fn reply_refused(ctx: &mut Ctx<'_>, token: RequestToken, error: ErrorCode) {
-    use wire::ApiKey;
-    let error_code = error.0;
-    match token.key {
-        ApiKey::Vote => {
-            ctx.net.respond(ctx.out, token, &m::VoteResponse { error_code, ..Default::default() })
-        }
-        ApiKey::BeginQuorumEpoch => {
-            ctx.net.respond(
-                ctx.out,
-                token,
-                &m::BeginQuorumEpochResponse { error_code, ..Default::default() },
-            );
-        }
-        ApiKey::EndQuorumEpoch => {
-            ctx.net.respond(ctx.out, token, &m::EndQuorumEpochResponse { error_code, ..Default::default() });
-        }
-        ApiKey::Fetch => {
-            ctx.net.respond(ctx.out, token, &m::FetchResponse { error_code, ..Default::default() })
-        }
-        ApiKey::FetchSnapshot => {
-            ctx.net.respond(ctx.out, token, &m::FetchSnapshotResponse { error_code, ..Default::default() });
-        }
-        key => panic!("{key:?} is no request of the quorum"),
-    }
-}
-
-fn send(
-    ctx: &mut Ctx<'_>,
-    peer: i32,
-    call: RaftCall,
-    request: &Request,
-    w: &Writing<'_>,
-    timeout: wire::drive::Nanos,
-) {
-    let (now, to, owner) = (ctx.now, Peer::Controller(peer), Call::Raft(call));
-    match request {
-        Request::Vote(it) => ctx.net.call(now, ctx.out, to, &w.vote(it), 2, timeout, owner),
-        Request::BeginQuorumEpoch(it) => {
-            ctx.net.call(now, ctx.out, to, &w.begin_quorum_epoch(it), 1, timeout, owner);
-        }
-        Request::EndQuorumEpoch(it) => {
-            ctx.net.call(now, ctx.out, to, &w.end_quorum_epoch(it), 1, timeout, owner)
-        }
-        Request::Fetch(it) => ctx.net.call(now, ctx.out, to, &w.fetch(it), 18, timeout, owner),
-        Request::FetchSnapshot(it) => {
-            ctx.net.call(now, ctx.out, to, &w.fetch_snapshot(it), 1, timeout, owner)
-        }
-        Request::DescribeQuorum => panic!("a replica describes the quorum only when asked"),
-    }
-}
-
-/// The answer in a response's body; none if it cannot be read. `learn` hears where nodes are.
-fn decode_answer(
-    api: Api,
-    body: &Rope,
-    version: i16,
-    learn: &mut dyn FnMut(i32, &str, u16),
-) -> Option<Response> {
-    fn decode<'a, M: Message<'a>>(body: &'a Rope, version: i16) -> Option<M> {
-        let mut reader = Reader::new(body);
-        let message = M::decode(&mut reader, version).ok()?;
-        reader.finish().ok()?;
-        Some(message)
-    }
-    Some(match api {
-        Api::Vote => {
-            let it: m::VoteResponse<'_> = decode(body, version)?;
-            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
-            rpc::read_vote_response(&it)
-        }
-        Api::BeginQuorumEpoch => {
-            let it: m::BeginQuorumEpochResponse<'_> = decode(body, version)?;
-            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
-            rpc::read_begin_quorum_epoch_response(&it)
-        }
-        Api::EndQuorumEpoch => {
-            let it: m::EndQuorumEpochResponse<'_> = decode(body, version)?;
-            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
-            rpc::read_end_quorum_epoch_response(&it)
-        }
-        Api::Fetch => {
-            let it: m::FetchResponse<'_> = decode(body, version)?;
-            let port = |port: i32| u16::try_from(port).unwrap_or(0);
-            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, port(at.port)));
-            rpc::read_fetch_response(it)
-        }
-        Api::FetchSnapshot => {
-            let it: m::FetchSnapshotResponse<'_> = decode(body, version)?;
-            it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
-            rpc::read_fetch_snapshot_response(it)
-        }
-    })
 }
 
 /// The first of the numbers under which bootstrap servers are asked; -1 means no node everywhere.
