@@ -18,6 +18,7 @@ pub mod log;
 pub mod metadata;
 pub mod net;
 pub mod node;
+pub mod producer_ids;
 pub mod raft;
 pub mod replica;
 

@@ -144,6 +144,17 @@ impl NodeConfig {
         parse(&self.topic_value(dynamic, name)).or_else(|| parse(default)).unwrap_or(0)
     }
 
+    /// A node's number in force. Panics if there is no such setting.
+    pub fn node_number(&self, dynamic: Dynamic<'_>, name: &str) -> i64 {
+        let key = node_key(name).unwrap_or_else(|| panic!("{name} is not a node's setting"));
+        let parse = |text: &str| match key.parse(text) {
+            Ok(Value::Number(n)) => Some(n),
+            _ => None,
+        };
+        let parsed = self.node_value(dynamic, name).and_then(parse);
+        parsed.or_else(|| key.default.and_then(parse)).unwrap_or(0)
+    }
+
     /// A topic's flag in force.
     pub fn topic_flag(&self, dynamic: Dynamic<'_>, name: &str) -> bool {
         self.topic_value(dynamic, name).trim().eq_ignore_ascii_case("true")

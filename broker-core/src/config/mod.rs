@@ -191,6 +191,8 @@ pub struct ReplicaConfig {
     pub retention_check_interval: Nanos,
     /// `log.initial.task.delay.ms`.
     pub initial_task_delay: Nanos,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub producer_expiration_check_interval: Nanos,
 }
 
 /// The static configuration of a node, parsed.
@@ -226,6 +228,8 @@ pub struct NodeConfig {
     pub connection_setup_timeout: Nanos,
     /// `socket.connection.setup.timeout.max.ms`.
     pub connection_setup_timeout_max: Nanos,
+    /// `transaction.max.timeout.ms`.
+    pub max_transaction_timeout_ms: i32,
     /// `unstable.api.versions.enable`.
     pub unstable_api_versions: bool,
     /// What was given, as it was given.
@@ -281,6 +285,7 @@ impl NodeConfig {
                 .map(|ms| Nanos::from_millis(ms as u64)),
             connection_setup_timeout: raw.millis("socket.connection.setup.timeout.ms"),
             connection_setup_timeout_max: raw.millis("socket.connection.setup.timeout.max.ms"),
+            max_transaction_timeout_ms: raw.int("transaction.max.timeout.ms"),
             unstable_api_versions: raw.flag("unstable.api.versions.enable"),
             listeners,
             advertised,
@@ -508,6 +513,7 @@ impl Raw<'_> {
             log_start_checkpoint_interval: self.millis("log.flush.start.offset.checkpoint.interval.ms"),
             retention_check_interval: self.millis("log.retention.check.interval.ms"),
             initial_task_delay: self.millis("log.initial.task.delay.ms"),
+            producer_expiration_check_interval: self.millis("producer.id.expiration.check.interval.ms"),
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum ConnClass {
     AlterPartition,
     /// Registration and heartbeats (`BrokerLifecycleManager`).
     Lifecycle,
-    /// Clients' requests on their way to the active controller (`ForwardingManager`).
+    /// Clients' requests on their way to the active controller (`ForwardingManager`), and requests for producer ids.
     Forwarding,
 }
 
@@ -48,6 +48,8 @@ pub enum Call {
     Lifecycle(LifecycleCall),
     /// A client's, passed on to the active controller.
     Forward(ForwardCall),
+    /// The broker's, for a block of producer ids.
+    AllocateProducerIds,
 }
 
 impl Call {
@@ -58,7 +60,7 @@ impl Call {
             Call::Fetcher(_) => ConnClass::Fetcher,
             Call::AlterPartition(_) => ConnClass::AlterPartition,
             Call::Lifecycle(_) => ConnClass::Lifecycle,
-            Call::Forward(_) => ConnClass::Forwarding,
+            Call::Forward(_) | Call::AllocateProducerIds => ConnClass::Forwarding,
         }
     }
 }

@@ -87,6 +87,11 @@ impl Core {
             ApiKey::DescribeLogDirs => {
                 replicas.handle_describe_log_dirs(ctx, token, &decode::<DescribeLogDirsRequest<'_>>(r, v)?);
             }
+            ApiKey::InitProducerId => {
+                let request = decode::<InitProducerIdRequest<'_>>(r, v)?;
+                let epoch = broker.lifecycle.epoch();
+                broker.producer_ids.handle_init_producer_id(ctx, epoch, token, &request);
+            }
             key if key.info().forwardable => {
                 // What cannot be read must not reach the controller.
                 AnyRequest::decode(key, v, r)?;

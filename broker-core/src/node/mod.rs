@@ -30,6 +30,7 @@ use crate::io::{Input, Listener, Output, Outputs};
 use crate::lifecycle::{BrokerLifecycle, BrokerState, ControllerRegistrar, Progress};
 use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::{Arrived, Call, CallOutcome, Net};
+use crate::producer_ids::ProducerIds;
 use crate::raft::Raft;
 use crate::replica::ReplicaManager;
 
@@ -49,7 +50,7 @@ pub enum TimerReason {
     Controller,
     /// Registration, heartbeats, shutdown.
     Lifecycle,
-    /// A request to the controller is sent again.
+    /// A request to the controller is sent again: a client's, or one for producer ids.
     Forwarding,
     /// Replicas: purgatories, fetchers, checkpoints, retention.
     Replicas,
@@ -74,6 +75,7 @@ struct Broker {
     lifecycle: BrokerLifecycle,
     replicas: ReplicaManager,
     forwarder: Forwarder,
+    producer_ids: ProducerIds,
     /// Whether the replicas follow the image: from the moment at which it holds this broker's own registration.
     follows_metadata: bool,
     /// Whether clients and brokers may come in: from the moment at which it is unfenced first.
@@ -148,6 +150,7 @@ impl Node {
             (controller.and_then(|c| c.registrar.deadline()), TimerReason::Lifecycle),
             (broker.and_then(|b| b.lifecycle.deadline()), TimerReason::Lifecycle),
             (broker.and_then(|b| b.forwarder.deadline()), TimerReason::Forwarding),
+            (broker.and_then(|b| b.producer_ids.deadline()), TimerReason::Forwarding),
             (broker.and_then(|b| b.replicas.deadline()), TimerReason::Replicas),
         ];
         all.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
@@ -328,6 +331,9 @@ impl Core {
         if due(broker.forwarder.deadline()) {
             broker.forwarder.on_timer(ctx);
         }
+        if due(broker.producer_ids.deadline()) {
+            broker.producer_ids.on_timer(ctx, broker.lifecycle.epoch());
+        }
         if due(broker.replicas.deadline()) {
             broker.replicas.on_timer(ctx, &self.image);
         }
@@ -359,6 +365,9 @@ impl Core {
                 broker.replicas.handle_alter_partition_outcome(ctx, &self.image, call, outcome);
             }
             (Call::Forward(call), Some(broker), _) => broker.forwarder.handle_outcome(ctx, call, outcome),
+            (Call::AllocateProducerIds, Some(broker), _) => {
+                broker.producer_ids.handle_outcome(ctx, broker.lifecycle.epoch(), outcome);
+            }
             (Call::Lifecycle(LifecycleCall::RegisterController), _, Some(role)) => {
                 role.registrar.handle_outcome(ctx, outcome);
             }

@@ -20,6 +20,7 @@ use crate::lifecycle::{BrokerLifecycle, ControllerRegistrar, Identity};
 use crate::log::{LogDir, LogError};
 use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::Net;
+use crate::producer_ids::ProducerIds;
 use crate::raft::format::{FormatOptions, default_bootstrap_records};
 use crate::raft::{self, Raft, RaftConfig, VoterSet};
 use crate::replica::ReplicaManager;
@@ -162,6 +163,7 @@ impl Node {
                 lifecycle: BrokerLifecycle::new(&config, identity, now.mono),
                 replicas: ReplicaManager::open(&config, data, now, disk, &*codecs, &mut out),
                 forwarder: Forwarder::default(),
+                producer_ids: ProducerIds::default(),
                 follows_metadata: false,
                 open: false,
             }

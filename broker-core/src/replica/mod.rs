@@ -112,6 +112,7 @@ struct Schedule {
     log_starts: Instant,
     retention: Instant,
     flush: Instant,
+    producers: Instant,
 }
 
 impl Schedule {
@@ -124,12 +125,15 @@ impl Schedule {
             log_starts: delayed,
             retention: delayed,
             flush: delayed + millis(config.flush_scheduler_interval_ms),
+            producers: now + config.producer_expiration_check_interval,
         }
     }
 
     fn next(&self) -> Instant {
-        let Schedule { shrink, high_watermarks, recovery_points, log_starts, retention, flush } = *self;
-        shrink.min(high_watermarks).min(recovery_points).min(log_starts).min(retention).min(flush)
+        let Schedule { shrink, high_watermarks, recovery_points, log_starts, retention, flush, producers } =
+            *self;
+        let checkpoints = high_watermarks.min(recovery_points).min(log_starts);
+        checkpoints.min(shrink).min(retention).min(flush).min(producers)
     }
 }
 
@@ -261,11 +265,11 @@ impl ReplicaManager {
             self.alter.retry_at = None;
         }
         self.remove_dead(ctx);
-        self.regular_work(ctx);
+        self.regular_work(ctx, image);
         self.finish(ctx, image);
     }
 
-    fn regular_work(&mut self, ctx: &mut Ctx<'_>) {
+    fn regular_work(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage) {
         let now = ctx.now.mono;
         if due(&mut self.schedule.shrink, now, half(self.settings.lag_time_max)) {
             self.shrink_isrs(ctx);
@@ -284,6 +288,9 @@ impl ReplicaManager {
         }
         if due(&mut self.schedule.flush, now, millis(self.settings.flush_scheduler_interval_ms)) {
             self.flush_by_time(ctx);
+        }
+        if due(&mut self.schedule.producers, now, self.settings.producer_expiration_check_interval) {
+            self.expire_producers(ctx, image);
         }
     }
 

@@ -501,6 +501,17 @@ impl ReplicaManager {
         }
     }
 
+    /// Forgets producers that were silent for too long; what happens every `producer.id.expiration.check.interval.ms`.
+    pub(super) fn expire_producers(&mut self, ctx: &Ctx<'_>, image: &MetadataImage) {
+        let dynamic = Dynamic::of_broker(&image.configs, self.node_id);
+        let expiration_ms = ctx.config.node_number(dynamic, "producer.id.expiration.ms");
+        for ix in self.table.all() {
+            if let Some(log) = &mut self.table.get_mut(ix).log {
+                log.expire_producers(ctx.now.wall_ms, expiration_ms);
+            }
+        }
+    }
+
     /// Logs' own timers: files to remove.
     pub(super) fn log_timers_due(&mut self, ctx: &mut Ctx<'_>) {
         while let Some(&(due, ix)) = self.log_timers.first()

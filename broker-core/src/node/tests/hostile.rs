@@ -63,6 +63,7 @@ fn frame(key: ApiKey, version: i16) -> Option<Vec<u8>> {
         CreateTopics => CreateTopicsRequest::default(),
         DeleteTopics => DeleteTopicsRequest::default(),
         DeleteRecords => DeleteRecordsRequest::default(),
+        InitProducerId => InitProducerIdRequest::default(),
         OffsetForLeaderEpoch => OffsetForLeaderEpochRequest::default(),
         DescribeConfigs => DescribeConfigsRequest::default(),
         AlterConfigs => AlterConfigsRequest::default(),

@@ -1,5 +1,6 @@
 //! Nodes working together: what no part shows alone.
 
 mod hostile;
+mod idempotence;
 mod lab;
 mod life;
