@@ -41,7 +41,11 @@ impl Chance {
         if width == 0 {
             return range.low;
         }
-        Nanos(range.low.0 + self.below(width + 1))
+        // Half a draw is enough for ranges up to four seconds.
+        match u32::try_from(width) {
+            Ok(width) => Nanos(range.low.0 + ((u64::from(self.0.next_u32()) * (u64::from(width) + 1)) >> 32)),
+            Err(_) => Nanos(range.low.0 + self.below(width + 1)),
+        }
     }
 
     /// True in `ppm` of a million cases.

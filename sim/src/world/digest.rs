@@ -152,6 +152,8 @@ pub fn first_difference(a: &[Item], b: &[Item]) -> Option<(usize, Option<Item>, 
 #[derive(Clone)]
 pub struct Digest {
     hash: Xxh3,
+    /// What comes next: most pieces are small, and cheaper to hash together.
+    gathered: Vec<u8>,
     items: u64,
     frames: u64,
     checkpoints: Vec<Checkpoint>,
@@ -161,15 +163,30 @@ pub struct Digest {
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Digest({} items, {:032x})", self.items, self.hash.digest128())
+        write!(f, "Digest({} items, {:032x})", self.items, self.value())
     }
 }
 
 impl Default for Digest {
     fn default() -> Digest {
-        Digest { hash: Xxh3::new(), items: 0, frames: 0, checkpoints: Vec::new(), trace: None, recent: None }
+        let gathered = Vec::with_capacity(GATHERED);
+        Digest {
+            hash: Xxh3::new(),
+            gathered,
+            items: 0,
+            frames: 0,
+            checkpoints: Vec::new(),
+            trace: None,
+            recent: None,
+        }
     }
 }
+
+/// How many bytes are gathered before they are hashed.
+const GATHERED: usize = 4_096;
+
+/// Pieces from this size on are hashed where they lie.
+const LARGE: usize = 1_024;
 
 /// How many items are kept for the message that a livelock ends with.
 const RECENT: usize = 10;
@@ -190,7 +207,7 @@ impl Digest {
         let len = pieces.iter().map(|p| p.len() as u64).sum();
         self.header(kind, at, proc, a, len);
         for piece in pieces {
-            self.hash.update(piece);
+            self.gather(piece);
         }
         if self.listened_to() {
             self.note(kind, at, proc, a, len, pieces);
@@ -198,7 +215,7 @@ impl Digest {
         if kind == ItemKind::FrameSent {
             self.frames += 1;
             if self.frames.is_multiple_of(FRAMES_A_CHECKPOINT) {
-                let value = self.hash.digest128();
+                let value = self.value();
                 self.checkpoints.push(Checkpoint { frames: self.frames, at, value });
             }
         }
@@ -207,7 +224,7 @@ impl Digest {
     /// Digests something with a text: a path, a verb.
     pub fn text(&mut self, kind: ItemKind, at: SimTime, proc: u32, a: u64, text: &str) {
         self.header(kind, at, proc, a, text.len() as u64);
-        self.hash.update(text.as_bytes());
+        self.gather(text.as_bytes());
         if self.listened_to() {
             self.note(kind, at, proc, a, text.len() as u64, &[Bytes::copy_from_slice(text.as_bytes())]);
         }
@@ -221,7 +238,29 @@ impl Digest {
         header[8..16].copy_from_slice(&at.0.to_le_bytes());
         header[16..24].copy_from_slice(&a.to_le_bytes());
         header[24..].copy_from_slice(&len.to_le_bytes());
-        self.hash.update(&header);
+        self.gather(&header);
+    }
+
+    #[inline]
+    fn gather(&mut self, bytes: &[u8]) {
+        if self.gathered.len() + bytes.len() > GATHERED {
+            self.hash.update(&self.gathered);
+            self.gathered.clear();
+        }
+        if bytes.len() < LARGE {
+            self.gathered.extend_from_slice(bytes);
+        } else {
+            self.hash.update(&self.gathered);
+            self.gathered.clear();
+            self.hash.update(bytes);
+        }
+    }
+
+    /// The running value.
+    fn value(&self) -> u128 {
+        let mut hash = self.hash.clone();
+        hash.update(&self.gathered);
+        hash.digest128()
     }
 
     #[inline]
@@ -281,7 +320,7 @@ impl Digest {
         }
         end.update(&self.items.to_le_bytes());
         end.update(&self.frames.to_le_bytes());
-        end.update(&self.hash.digest128().to_le_bytes());
+        end.update(&self.value().to_le_bytes());
         let end = end.finalize().to_hex();
         DigestTrail { checkpoints: self.checkpoints.clone(), end: format!("b3{}", &end[..32]) }
     }

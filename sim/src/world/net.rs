@@ -61,7 +61,7 @@ pub enum Arrival {
     /// A connection that was asked for could not be made.
     ConnectFailed { conn: ConnId, why: ConnError },
     /// A frame, without its prefix.
-    Frame { conn: ConnId, end: EndRef, frame: Rope },
+    Frame { conn: ConnId, end: EndRef, frame: Box<Rope> },
     /// The announcement of a frame that is too large.
     Oversized { conn: ConnId, announced: i32 },
     /// A jam drains.
@@ -101,7 +101,8 @@ pub struct Listening {
 #[derive(Clone, Debug)]
 enum Load {
     Hello,
-    Frame(Rope),
+    /// In a box, since it is handed on several times and a rope is large.
+    Frame(Box<Rope>),
     Oversized(i32),
     Fin,
     Reset,
@@ -330,7 +331,7 @@ impl Net {
             let size = i32::from_be_bytes(prefix);
             if size >= 0 && size as usize == frame.len() - 4 && size <= limit && !pipe.broken {
                 frame.advance(4);
-                return self.offer(agenda, now, end, Load::Frame(frame));
+                return self.offer(agenda, now, end, Load::Frame(Box::new(frame)));
             }
         }
         self.send_stream(agenda, now, end, frame)
@@ -364,7 +365,7 @@ impl Net {
             }
             let frame = pipe.partial.slice(4, size as usize);
             pipe.partial.advance(4 + size as usize);
-            left = self.offer(agenda, now, end, Load::Frame(frame)).or(left);
+            left = self.offer(agenda, now, end, Load::Frame(Box::new(frame))).or(left);
         }
     }
 
@@ -500,7 +501,7 @@ impl Net {
 
     /// A frame that reached a process, if it may take it; one whose connection was paused meanwhile is kept here.
     #[inline]
-    pub fn hold_back(&mut self, end: EndRef, frame: Rope) -> Option<Rope> {
+    pub fn hold_back(&mut self, end: EndRef, frame: Box<Rope>) -> Option<Box<Rope>> {
         let conn = &mut self.conns[end.conn()];
         let at = &mut conn.ends[end.side()];
         if conn.generation != end.generation || !at.paused {

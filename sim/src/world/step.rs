@@ -485,9 +485,14 @@ impl World {
     fn carry_out_client(&mut self, p: u32) {
         let mut items = std::mem::take(&mut self.procs[p as usize].client_out.items);
         let id = Some(ProcId(p));
-        for output in items.drain(..) {
-            match output {
-                ClientOutput::Send { conn, frame } => self.send(p, conn, frame),
+        for output in &mut items {
+            // An output is large, and a frame is most of what there is: only that is taken out.
+            if let ClientOutput::Send { conn, frame } = output {
+                self.send(p, *conn, std::mem::take(frame));
+                continue;
+            }
+            match std::mem::replace(output, ClientOutput::Exit { code: 0 }) {
+                ClientOutput::Send { .. } => unreachable!("it was sent"),
                 ClientOutput::Event(event) => self.happens(id, What::Client(event)),
                 ClientOutput::Connect { conn, to } => self.connect(p, conn, &to),
                 ClientOutput::Close { conn } => {
@@ -520,9 +525,13 @@ impl World {
             _ => {}
         }
         let mut items = std::mem::take(&mut self.procs[p as usize].out.items);
-        for output in items.drain(..) {
-            match output {
-                Output::Send { conn, frame } => self.send(p, conn, frame),
+        for output in &mut items {
+            if let Output::Send { conn, frame } = output {
+                self.send(p, *conn, std::mem::take(frame));
+                continue;
+            }
+            match std::mem::replace(output, Output::Stopped) {
+                Output::Send { .. } => unreachable!("it was sent"),
                 Output::Event(event) => self.happens(Some(ProcId(p)), What::Node(event)),
                 Output::Connect { conn, to } => self.connect(p, conn, &to),
                 Output::Close { conn, why } => {

@@ -222,11 +222,11 @@ fn every_10ms() -> Talker {
     talker("s", Nanos::from_millis(10))
 }
 
-fn echo<'w>(stage: &'w Stage, s: ProcId) -> &'w Echo {
+fn echo(stage: &Stage, s: ProcId) -> &Echo {
     stage.world().machine(s).expect("the server runs")
 }
 
-fn client<'w>(stage: &'w Stage, c: ProcId) -> &'w Talker {
+fn client(stage: &Stage, c: ProcId) -> &Talker {
     stage.world().machine(c).expect("the client runs")
 }
 
@@ -487,7 +487,7 @@ fn a_stopped_process_takes_nothing_until_it_goes_on() {
 #[test]
 fn work_takes_time() {
     let mut talks = talker("s", Nanos::from_millis(100));
-    talks.size = 1 << 20 - 4;
+    talks.size = 1 << 16;
     let (world, s, c) = pair(7, Echo { mute: true, ..Echo::default() }, talks);
     run(world, async move |stage| {
         stage.start(s).await.unwrap();
