@@ -357,6 +357,12 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
     let text = |key: &str| tree.field(key).and_then(Tree::text).map(str::to_owned);
     let number = |key: &str| tree.field(key).and_then(Tree::integer);
     let processing = tree.field("processing").map_or(Duration(0), duration_of);
+    if let Some(rate) = tree.field("rate")
+        && rate.text().and_then(units::rate) == Some(0.0)
+    {
+        return Err(Problem::new(rate.span.clone(), "a producer of no messages, expected a rate such as \"100/s\"")
+            .help("a client with \"start\": \"later\" waits for a step to start it"));
+    }
     let kind = match kind {
         "producer" => ClientKind::Producer {
             topic: text("topic").expect("checked"),

@@ -70,10 +70,10 @@ pub fn duration_range(text: &str) -> Option<DurationRange> {
     (low <= high).then_some(DurationRange { low, high })
 }
 
-/// `100/s`, in events per second; `30/m` too.
+/// `100/s`, in events per second; `30/m` too. None at all is `0/s`.
 pub fn rate(text: &str) -> Option<f64> {
     let (number, per) = text.split_once('/')?;
-    let number: f64 = number.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0)?;
+    let number: f64 = number.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
     match per {
         "s" => Some(number),
         "m" => Some(number / 60.0),
@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(rate("100/s"), Some(100.0));
         assert_eq!(rate("0.5/s"), Some(0.5));
         assert_eq!(rate("30/m"), Some(0.5));
-        assert_eq!(rate("0/s"), None);
+        assert_eq!(rate("0/s"), Some(0.0));
+        assert_eq!(rate("-1/s"), None);
         assert_eq!(rate("100"), None);
         assert_eq!(size("64KiB"), Some(65_536));
         assert_eq!(size("100"), Some(100));
