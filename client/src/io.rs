@@ -19,6 +19,7 @@ use bytes::Bytes;
 use wire::drive::{ConnError, ConnId, Endpoint, Instant, Now};
 use wire::{Codecs, Rope};
 
+use crate::command::CommandProcess;
 use crate::event::ClientEvent;
 use crate::workload::{ConsumerClient, ProducerClient, ReaderClient};
 
@@ -142,6 +143,8 @@ pub enum Process {
     Consumer(Box<ConsumerClient>),
     /// Reads partitions from their start to what their end was, then exits.
     Reader(Box<ReaderClient>),
+    /// A `kafka-*` command.
+    Command(Box<CommandProcess>),
 }
 
 impl Process {
@@ -151,6 +154,7 @@ impl Process {
             Process::Producer(process) => process.handle(now, input, codecs, out),
             Process::Consumer(process) => process.handle(now, input, codecs, out),
             Process::Reader(process) => process.handle(now, input, codecs, out),
+            Process::Command(process) => process.handle(now, input, codecs, out),
         }
     }
 
@@ -160,6 +164,7 @@ impl Process {
             Process::Producer(process) => process.deadline(),
             Process::Consumer(process) => process.deadline(),
             Process::Reader(process) => process.deadline(),
+            Process::Command(process) => process.deadline(),
         }
     }
 }

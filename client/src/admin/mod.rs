@@ -32,6 +32,7 @@ use crate::event::ClientEvent;
 use crate::io::{Input, Outputs};
 use crate::metadata::Metadata;
 use crate::net::{Done, NetworkClient, Outcome, SendOptions, sooner};
+pub use topics::PAGE;
 pub use types::*;
 
 /// A call that was begun.

@@ -30,8 +30,8 @@ use super::{
 };
 use crate::error::ClientError;
 
-/// Partitions of one page of DescribeTopicPartitions.
-const PAGE: i32 = 2000;
+/// Partitions of one page of DescribeTopicPartitions, unless a caller wants another number.
+pub const PAGE: i32 = 2000;
 
 impl Admin {
     /// All topics, by name; internal ones too if asked for.
@@ -41,13 +41,18 @@ impl Admin {
 
     /// Topics and their partitions, by name.
     pub fn describe_topics(&mut self, now: Now, names: &[String]) -> CallId {
+        self.describe_topics_by_pages(now, names, PAGE)
+    }
+
+    /// The same with at most so many partitions in one answer.
+    pub fn describe_topics_by_pages(&mut self, now: Now, names: &[String], limit: i32) -> CallId {
         if names.is_empty() {
             return self.begin_done(AdminResult::TopicDescriptions(BTreeMap::new()));
         }
         let mut left = names.to_vec();
         left.sort();
         left.dedup();
-        let op = DescribeTopicPartitions { left, page: None, partial: None };
+        let op = DescribeTopicPartitions { left, limit, page: None, partial: None };
         self.begin(now, "describeTopicPartitions", Route::Any, Box::new(op))
     }
 
@@ -122,6 +127,7 @@ impl Op for ListTopics {
 #[derive(Clone)]
 struct DescribeTopicPartitions {
     left: Vec<String>,
+    limit: i32,
     page: Option<(String, i32)>,
     /// A topic of which an earlier page had the first partitions.
     partial: Option<TopicDescription>,
@@ -140,7 +146,7 @@ impl Op for DescribeTopicPartitions {
         let topics = self.left.iter().map(|name| TopicRequest { name: Cow::Borrowed(name.as_str()) });
         link.send(&DescribeTopicPartitionsRequest {
             topics: topics.collect(),
-            response_partition_limit: PAGE,
+            response_partition_limit: self.limit,
             cursor,
         });
     }
@@ -177,7 +183,8 @@ impl Op for DescribeTopicPartitions {
         let cut = cursor.topic_name.to_string();
         let partial = described.remove(&cut).and_then(Result::ok);
         let left: Vec<String> = self.left.drain(..).filter(|name| !described.contains_key(name)).collect();
-        let next = DescribeTopicPartitions { left, page: Some((cut, cursor.partition_index)), partial };
+        let page = Some((cut, cursor.partition_index));
+        let next = DescribeTopicPartitions { left, limit: self.limit, page, partial };
         let next =
             NextRequest { name: "describeTopicPartitions".into(), route: Route::Any, op: Box::new(next) };
         let known = Some(AdminResult::TopicDescriptions(described));

@@ -1,3 +1,123 @@
-//! The `kafka-*` commands.
+//! The `kafka-*` commands (`org.apache.kafka.tools`, `kafka.admin`): the options, the output, the texts of errors and
+//! the exit codes of Kafka 4.3's tools.
+//!
+//! A command is a client process: it is started with its words and the files beside it, reads its standard input if
+//! it is a console producer, prints, and ends with [`crate::Output::Exit`]. Where Java prints the frames of a stack
+//! trace, nothing is printed: there are none.
+
+mod dump_log_tool;
+mod java;
+mod options;
+mod session;
+mod topic_filter;
+mod topics;
 
 pub mod dump_log;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use wire::Codecs;
+use wire::drive::{Instant, Now};
+
+use crate::Rng;
+use crate::config::Settings;
+use crate::io::{Input, Output, Outputs};
+use session::{Calls, Exception, Tool};
+
+/// What `--version` says.
+const VERSION: &str = "4.3.1";
+
+/// What a shell does with SIGTERM: 128 + 15.
+const TERMINATED: i32 = 143;
+
+/// A command line, and what lies beside it.
+#[derive(Clone, Debug, Default)]
+pub struct CommandSpec {
+    /// The tool's name and its arguments.
+    pub words: Vec<String>,
+    /// The files that the command may read, by the path that its arguments give.
+    pub files: BTreeMap<String, Bytes>,
+    /// Settings of its clients, where the command line does not give them.
+    pub config: Settings,
+}
+
+impl CommandSpec {
+    /// The text of a file, or what Java throws if there is none.
+    fn text_file(&self, path: &str) -> Result<String, Exception> {
+        let file = self.files.get(path).or_else(|| self.files.get(path.trim_start_matches("./")));
+        match file {
+            Some(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+            None => Err(Exception::new("java.nio.file.NoSuchFileException", path)),
+        }
+    }
+}
+
+/// The tools that there are, by name.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().map(|(name, _)| *name)
+}
+
+const TOOLS: &[(&str, Kind)] =
+    &[("kafka-topics", Kind::Calls(topics::run)), ("kafka-dump-log", Kind::Calls(dump_log_tool::run))];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Calls(Tool),
+}
+
+/// A `kafka-*` command as a process.
+#[derive(Clone)]
+pub struct CommandProcess {
+    spec: CommandSpec,
+    state: State,
+}
+
+#[derive(Clone)]
+enum State {
+    Calls(Calls),
+    /// There is no such tool.
+    Unknown,
+    Ended,
+}
+
+impl CommandProcess {
+    /// A command that waits for [`Input::Start`].
+    pub fn new(spec: CommandSpec, rng: Rng) -> CommandProcess {
+        let name = spec.words.first().map_or("", String::as_str);
+        let kind = TOOLS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+        let state = match kind {
+            Some(Kind::Calls(tool)) => State::Calls(Calls::new(tool, rng)),
+            None => State::Unknown,
+        };
+        CommandProcess { spec, state }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        match &mut self.state {
+            State::Calls(calls) => match input {
+                Input::Stop => calls.end(TERMINATED, out),
+                input => calls.handle(&self.spec, now, &input, codecs, out),
+            },
+            State::Unknown => {
+                let name = self.spec.words.first().map_or("", String::as_str);
+                out.items.push(Output::Stderr(format!("{name}: command not found\n")));
+                out.items.push(Output::Exit { code: 127 });
+                self.state = State::Ended;
+            }
+            State::Ended => {}
+        }
+    }
+
+    /// When it wants [`Input::Timer`].
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Calls(calls) => calls.deadline(),
+            State::Unknown | State::Ended => None,
+        }
+    }
+}
