@@ -198,6 +198,8 @@ pub enum Tone {
     Note,
     /// A heading.
     Section,
+    /// A line that a command printed.
+    Output,
     /// Something went on as it should.
     Plain,
     /// Something got better: a leader elected, an ISR grown.

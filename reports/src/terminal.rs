@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::{ClientReport, CommandOutput, PartitionReport, RunReport, Tone, Verdict, ViolationReport};
+use crate::{ClientReport, PartitionReport, RunReport, Tone, Verdict, ViolationReport};
 
 /// Columns of a page.
 pub const WIDTH: usize = 80;
@@ -42,19 +42,20 @@ fn head(page: &mut String, report: &RunReport) {
 }
 
 fn timeline(page: &mut String, report: &RunReport) {
-    let _ = writeln!(page, "{DIM}{:>9}  {:<14}  {}{DIM:#}", "seconds", "who", "what happened");
+    let _ = writeln!(page, "{DIM}  seconds  who             what happened{DIM:#}");
     for entry in &report.timeline {
         let style = match entry.tone {
             Tone::Step => STEP,
             Tone::Note => DIM,
             Tone::Section => BOLD,
-            Tone::Plain => Style::new(),
+            Tone::Plain | Tone::Output => Style::new(),
             Tone::Good => GOOD,
             Tone::Bad => BAD,
         };
         let rest = " ".repeat(27);
         match entry.tone {
             Tone::Note => wrapped(page, &format!("{rest}| "), &format!("{rest}| "), &entry.text, style),
+            Tone::Output => wrapped(page, "    ", "      ", entry.text.replace('\t', "  ").trim_end(), style),
             Tone::Section => {
                 page.push('\n');
                 wrapped(page, "", "", &entry.text, style);
@@ -65,22 +66,7 @@ fn timeline(page: &mut String, report: &RunReport) {
             }
         }
     }
-    for step in &report.steps {
-        if let (Some(false), Some(output)) = (step.held, &step.output) {
-            command_output(page, output);
-        }
-    }
     page.push('\n');
-}
-
-/// What a command that did not do as expected printed; long lines are cut, the JSON document has them whole.
-fn command_output(page: &mut String, output: &CommandOutput) {
-    for (prefix, text) in [("    ", &output.stdout), ("  2> ", &output.stderr)] {
-        for line in text.lines().take(24) {
-            let line: String = line.replace('\t', "  ").chars().take(WIDTH - prefix.len()).collect();
-            let _ = writeln!(page, "{prefix}{line}");
-        }
-    }
 }
 
 fn partitions(page: &mut String, partitions: &[PartitionReport]) {
@@ -223,7 +209,7 @@ fn join(ids: &[i32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{StepReport, TimelineEntry};
+    use crate::{CommandOutput, StepReport, TimelineEntry};
 
     fn report() -> RunReport {
         let long = "a sentence that is much too long for one line of a terminal of eighty columns, so that it has to be wrapped";
@@ -266,14 +252,22 @@ mod tests {
             )]
             .into(),
             options: Default::default(),
-            timeline: [Tone::Step, Tone::Note, Tone::Section, Tone::Plain, Tone::Good, Tone::Bad]
-                .map(|tone| TimelineEntry {
-                    at_seconds: 1234.5678,
-                    who: "controller-101".into(),
-                    text: long.into(),
-                    tone,
-                })
-                .into(),
+            timeline: [
+                Tone::Step,
+                Tone::Note,
+                Tone::Section,
+                Tone::Output,
+                Tone::Plain,
+                Tone::Good,
+                Tone::Bad,
+            ]
+            .map(|tone| TimelineEntry {
+                at_seconds: 1234.5678,
+                who: "controller-101".into(),
+                text: long.into(),
+                tone,
+            })
+            .into(),
             partitions: vec![PartitionReport {
                 partition: "purchases-0".into(),
                 leader: None,

@@ -36,6 +36,12 @@ pub fn world(scenario: &Scenario, seed: u64) -> Result<World, String> {
         disk: DiskSpec::default(),
     };
     spec.disk.fsync = between(cost.fsync);
+    #[cfg(feature = "nondeterministic")]
+    {
+        // What must never be done, so that the meta-test can show that it notices.
+        let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+        spec.link.latency.high = Nanos(spec.link.latency.high.0 + drawn % 1_000_000);
+    }
     let mut world = World::new(spec);
     let cluster = NewCluster { id: cluster_id(seed).to_text(), voters: None };
     for node in &scenario.cluster.nodes {

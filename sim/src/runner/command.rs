@@ -1,18 +1,147 @@
-//! `command` steps: a kafka-* tool as a client process on the lab host.
+//! `command` steps: a kafka-* tool as a client process on the lab host, compared with what the sheet says it prints.
 
-use reports::StepReport;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use client::Process;
+use client::command::{CommandProcess, CommandSpec};
+use rand_core::SeedableRng;
+use reports::{CommandOutput, StepReport};
+
+use super::build::LAB;
 use super::play::{Player, Stop};
-use crate::scenario::Command;
-use crate::world::Stage;
+use crate::scenario::{Command, Pattern};
+use crate::world::{ClientMaker, ProcId, ProcSpec, ProcState, Stage};
 
-/// Runs a command and compares what it printed.
+/// What a command that is ended from outside exits with: 128 and SIGTERM.
+const TERMINATED: i32 = 143;
+
+/// Runs a command and compares what it printed. One in the background runs on under its name.
 pub async fn play(
-    _player: &mut Player,
-    _stage: &mut Stage,
+    player: &mut Player,
+    stage: &mut Stage,
     command: &Command,
-    _number: u32,
-    _report: &mut StepReport,
+    number: u32,
+    report: &mut StepReport,
 ) -> Result<(), Stop> {
-    Err(Stop::Expectation(format!("{} is not there yet", command.words[0])))
+    let name = command.background.clone().unwrap_or_else(|| format!("command-{number}"));
+    let proc = launch(player, stage, command, &name).await?;
+    if command.background.is_some() {
+        return Ok(());
+    }
+    let ended = player.until(stage, command.timeout.0, |_, world| {
+        matches!(world.state(proc), ProcState::Down | ProcState::Halted)
+    })?;
+    if !ended {
+        stage.stop(proc).await.map_err(|e| Stop::Expectation(e.to_string()))?;
+        player.observer.observe(stage.world_mut());
+    }
+    let console = player.observer.consoles.remove(&proc).unwrap_or_default();
+    let exit = stage.world().exit_code(proc).unwrap_or(TERMINATED);
+    let output = CommandOutput { stdout: console.stdout, stderr: console.stderr, exit: Some(exit) };
+    let at = stage.world().now();
+    for line in output.stdout.lines().chain(output.stderr.lines()) {
+        player.observer.tell(at, "", line.to_owned(), reports::Tone::Output);
+    }
+    let found = compare(command, &output, ended);
+    report.output = Some(output);
+    found.map_err(Stop::Expectation)
+}
+
+async fn launch(
+    player: &mut Player,
+    stage: &mut Stage,
+    command: &Command,
+    name: &str,
+) -> Result<ProcId, Stop> {
+    let mut files: BTreeMap<String, Bytes> = command
+        .files
+        .iter()
+        .map(|(path, text)| (path.clone(), Bytes::from(text.clone().into_bytes())))
+        .collect();
+    if command.words[0] == "kafka-dump-log" {
+        files.extend(files_of_nodes(player, stage, &command.words));
+    }
+    let spec = CommandSpec { words: command.words.clone(), files, config: BTreeMap::new() };
+    let maker: ClientMaker = Arc::new(move |boot| {
+        Ok(Process::Command(Box::new(CommandProcess::new(spec.clone(), client::Rng::from_seed(boot.seed)))))
+    });
+    let proc = stage.world_mut().add_proc(ProcSpec::client(name, LAB, maker));
+    player.observer.command(proc, name);
+    let start = |e: crate::world::VerbError| Stop::Expectation(e.to_string());
+    stage.start(proc).await.map_err(start)?;
+    if let Some(text) = &command.stdin {
+        stage.world_mut().stdin(proc, Bytes::from(text.clone().into_bytes())).map_err(start)?;
+    }
+    stage.world_mut().close_stdin(proc).map_err(start)?;
+    Ok(proc)
+}
+
+/// The files of nodes that a `kafka-dump-log` command names: `broker-1:/var/lib/kafka/data/purchases-0/….log`.
+fn files_of_nodes(player: &Player, stage: &Stage, words: &[String]) -> Vec<(String, Bytes)> {
+    let mut found = Vec::new();
+    for path in words.iter().flat_map(|w| w.split(',')) {
+        let Some((node, rest)) = path.split_once(':') else { continue };
+        if !player.scenario.cluster.nodes.iter().any(|n| n.name == node) {
+            continue;
+        }
+        let host = stage.world().host(node);
+        let content = host.and_then(|h| stage.world().file(h, rest.trim_start_matches('/')));
+        found.extend(content.map(|bytes| (path.to_owned(), Bytes::from(bytes))));
+    }
+    found
+}
+
+/// Whether a command did as the sheet says; if not, what it did instead.
+fn compare(command: &Command, output: &CommandOutput, ended: bool) -> Result<(), String> {
+    if !ended {
+        return Err(format!("{} did not end within {}", command.words[0], command.timeout));
+    }
+    in_order(&command.prints, &output.stdout, "standard output")?;
+    in_order(&command.prints_error, &output.stderr, "standard error")?;
+    for pattern in &command.lacks {
+        if pattern.find(&output.stdout, 0).is_some() || pattern.find(&output.stderr, 0).is_some() {
+            return Err(format!("it printed {pattern}, which must not appear"));
+        }
+    }
+    let exit = output.exit.unwrap_or(0);
+    if exit != command.exit {
+        return Err(format!("it exited with {exit}, expected {}", command.exit));
+    }
+    Ok(())
+}
+
+fn in_order(patterns: &[Pattern], text: &str, what: &str) -> Result<(), String> {
+    let mut from = 0;
+    for pattern in patterns {
+        from = pattern.find(text, from).ok_or_else(|| {
+            let elsewhere = if pattern.find(text, 0).is_some() { " in this order" } else { "" };
+            format!("{pattern} is not in its {what}{elsewhere}")
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(t: &str) -> Pattern {
+        Pattern::Text(t.to_owned())
+    }
+
+    #[test]
+    fn patterns_match_in_order() {
+        assert_eq!(in_order(&[text("a"), text("b")], "xaxbx", "standard output"), Ok(()));
+        assert!(
+            in_order(&[text("b"), text("a")], "xaxbx", "standard output")
+                .unwrap_err()
+                .contains("in this order")
+        );
+        assert!(
+            in_order(&[text("c")], "xaxbx", "standard output").unwrap_err().starts_with("\"c\" is not in")
+        );
+        assert!(in_order(&[text("a"), text("a")], "xaxbx", "standard output").is_err());
+    }
 }

@@ -91,6 +91,8 @@ pub struct Observer {
     /// Where 0.0 s is.
     pub origin: SimTime,
     told: bool,
+    /// The last warning of each client: one that comes again and again is told once.
+    warned: BTreeMap<String, String>,
 }
 
 impl Observer {
@@ -131,6 +133,7 @@ impl Observer {
             timeline: Vec::new(),
             origin: SimTime::ZERO,
             told: false,
+            warned: BTreeMap::new(),
         }
     }
 
@@ -176,6 +179,11 @@ impl Observer {
                 tone,
             });
         }
+    }
+
+    /// From here on a warning that was told before is news again.
+    pub fn forget_warnings(&mut self) {
+        self.warned.clear();
     }
 
     /// Takes what happened. Whether anything did.
@@ -394,7 +402,9 @@ impl Observer {
             }
             _ => {}
         }
-        if let Some((text, tone)) = narrator::client_event(event) {
+        if let Some((text, tone)) = narrator::client_event(event)
+            && self.warned.insert(name.to_owned(), text.clone()).as_ref() != Some(&text)
+        {
             self.tell(at, name, text, tone);
         }
         self.take_anomalies(at);

@@ -304,6 +304,9 @@ impl Player {
         if !matches!(step.verb, Verb::Expect(_)) {
             self.observer.node_events.clear();
         }
+        if !matches!(step.verb, Verb::Wait(_) | Verb::Expect(_) | Verb::Command(_)) {
+            self.observer.forget_warnings();
+        }
         let mut report = StepReport {
             index: step.index,
             verb: step.verb.word().to_owned(),
@@ -824,10 +827,19 @@ fn expectation_text(expect: &Expect) -> String {
     let fields: Vec<String> = expect
         .fields
         .iter()
-        .map(|(name, want)| format!("{} {}", name.replace('_', " "), want_text(want)))
+        .map(|(name, want)| format!("{} {}", field_text(name), want_text(want)))
         .collect();
     let held = expect.holds_for.map_or(String::new(), |d| format!(", for {d}"));
     format!("expect {on}: {}{held}", fields.join(", ")).replace(": ,", ",").trim_end_matches(": ").to_owned()
+}
+
+/// A field as Kafka's engineers write it.
+fn field_text(name: &str) -> String {
+    match name {
+        "isr" | "elr" => name.to_uppercase(),
+        "isr_size" => "ISR size".to_owned(),
+        other => other.replace('_', " "),
+    }
 }
 
 fn want_text(want: &Want) -> String {

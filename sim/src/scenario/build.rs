@@ -360,8 +360,11 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
     if let Some(rate) = tree.field("rate")
         && rate.text().and_then(units::rate) == Some(0.0)
     {
-        return Err(Problem::new(rate.span.clone(), "a producer of no messages, expected a rate such as \"100/s\"")
-            .help("a client with \"start\": \"later\" waits for a step to start it"));
+        return Err(Problem::new(
+            rate.span.clone(),
+            "a producer of no messages, expected a rate such as \"100/s\"",
+        )
+        .help("a client with \"start\": \"later\" waits for a step to start it"));
     }
     let kind = match kind {
         "producer" => ClientKind::Producer {
