@@ -47,6 +47,12 @@ pub(super) fn hash_order<T>(
 /// The room of a `new HashMap<>()`.
 pub(super) const DEFAULT_ROOM: usize = 16;
 
+/// The order in which the result of `describeTopics` is walked: a map of futures by topic became one of descriptions.
+pub(super) fn described_order(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let futures = hash_order(DEFAULT_ROOM, names, |name| hash_of_text(name));
+    hash_order(futures.len(), futures, |name| hash_of_text(name))
+}
+
 /// `2026-01-01 00:00:00,000`: log4j's date of a wall clock, in UTC.
 pub(super) fn log_time(wall_ms: i64) -> String {
     let (days, ms) = (wall_ms.div_euclid(86_400_000), wall_ms.rem_euclid(86_400_000));
@@ -152,9 +158,7 @@ mod tests {
     use alloc::string::ToString;
 
     fn topics(names: &[&str]) -> Vec<String> {
-        let names = names.iter().map(ToString::to_string);
-        let futures = hash_order(DEFAULT_ROOM, names, |name| hash_of_text(name));
-        hash_order(futures.len(), futures, |name| hash_of_text(name))
+        described_order(names.iter().map(ToString::to_string))
     }
 
     #[test]

@@ -5,8 +5,15 @@
 //! it is a console producer, prints, and ends with [`crate::Output::Exit`]. Where Java prints the frames of a stack
 //! trace, nothing is printed: there are none.
 
+mod arguments;
+mod cluster;
+mod configs;
 mod dump_log_tool;
+mod get_offsets;
 mod java;
+mod json;
+mod leader_election;
+mod metadata_quorum;
 mod options;
 mod session;
 mod topic_filter;
@@ -61,8 +68,15 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     TOOLS.iter().map(|(name, _)| *name)
 }
 
-const TOOLS: &[(&str, Kind)] =
-    &[("kafka-topics", Kind::Calls(topics::run)), ("kafka-dump-log", Kind::Calls(dump_log_tool::run))];
+const TOOLS: &[(&str, Kind)] = &[
+    ("kafka-topics", Kind::Calls(topics::run)),
+    ("kafka-leader-election", Kind::Calls(leader_election::run)),
+    ("kafka-metadata-quorum", Kind::Calls(metadata_quorum::run)),
+    ("kafka-get-offsets", Kind::Calls(get_offsets::run)),
+    ("kafka-configs", Kind::Calls(configs::run)),
+    ("kafka-cluster", Kind::Calls(cluster::run)),
+    ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
+];
 
 #[derive(Clone, Copy)]
 enum Kind {

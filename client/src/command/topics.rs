@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use wire::Uuid;
 use wire::error::ErrorCode;
 
-use super::java::{DEFAULT_ROOM, hash_of_text, hash_order};
+use super::java::{DEFAULT_ROOM, described_order, hash_of_text, hash_order};
 use super::options::{Opt, Options, flag, value};
 use super::session::{Exception, Ran, Session, Stop, got, result_of};
 use super::topic_filter::{TopicFilter, is_internal};
@@ -259,14 +259,14 @@ fn replica_assignment(options: &Options) -> Result<Vec<Vec<i32>>, Exception> {
         if !twice.is_empty() {
             let twice: Vec<String> = twice.iter().map(ToString::to_string).collect();
             return Err(Exception::new(
-                "org.apache.kafka.server.common.AdminCommandFailedException",
+                "org.apache.kafka.tools.AdminCommandFailedException",
                 format!("Partition replica lists may not contain duplicate entries: {}", twice.join(",")),
             ));
         }
         assignment.push(brokers);
         if assignment[partition].len() != assignment[0].len() {
             return Err(Exception::new(
-                "org.apache.kafka.server.common.AdminOperationException",
+                "org.apache.kafka.tools.AdminOperationException",
                 format!(
                     "Partition {partition} has different replication factor: {:?}",
                     assignment[partition]
@@ -427,9 +427,7 @@ fn describe(s: &mut Session<'_>, options: &Options) -> Ran {
         }
         described.insert(name, topic);
     }
-    // Java gathers futures by topic, and then descriptions by topic.
-    let futures = hash_order(DEFAULT_ROOM, described.keys().cloned(), |name| hash_of_text(name));
-    let order = hash_order(futures.len(), futures, |name| hash_of_text(name));
+    let order = described_order(described.keys().cloned());
 
     let resources: Vec<ConfigResource> = order.iter().map(ConfigResource::topic).collect();
     let configs_asked = s.begin(|admin, now| admin.describe_configs(now, &resources, false, false));
