@@ -7,7 +7,7 @@ use alloc::vec;
 use wire::error::ErrorCode;
 
 use super::arguments::{Arg, Arguments, Parser, arg, switch};
-use super::session::{Exception, Ran, Session, Stop, got, result_of};
+use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 
 const TOOL: Parser = Parser {
     name: "",

@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::options::{Opt, Options, flag, value};
-use super::session::{Exception, Ran, Session, Stop, got, result_of};
+use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::{AlterConfig, AlterOp, ConfigEntry, ConfigResource};
 
 const ABOUT: &str = "This tool helps to manipulate and describe entity config for a topic, client, user, broker, ip, \

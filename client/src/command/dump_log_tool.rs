@@ -1,7 +1,7 @@
 //! `kafka-dump-log` as a command: over the files that the process was given.
 
 use super::dump_log::{DumpOptions, dump};
-use super::session::{Ran, Session, Stop};
+use super::session::{Console, Ran, Session, Stop};
 
 const ABOUT: &str = "This tool helps to parse a log file and dump its contents to the console, useful for debugging a \
                      seemingly corrupt log segment.";

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::java::described_order;
 use super::options::{Opt, Options, flag, value};
-use super::session::{Exception, Ran, Session, Stop, got, result_of};
+use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use super::topic_filter::TopicFilter;
 use crate::config::Isolation;
 use crate::event::TopicPartition;

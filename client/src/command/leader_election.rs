@@ -11,7 +11,7 @@ use wire::error::ErrorCode;
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order};
 use super::json::Json;
 use super::options::{Opt, Options, cannot_parse, flag, value};
-use super::session::{Exception, Ran, Session, Stop, result_of};
+use super::session::{Console, Exception, Ran, Session, Stop, result_of};
 use crate::admin::ElectionType;
 use crate::error::ClientError;
 use crate::event::TopicPartition;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::arguments::{Arg, Arguments, Parser, Unread, arg, switch};
 use super::java::table;
-use super::session::{Exception, Ran, Session, Stop, got, result_of};
+use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::{QuorumInfo, QuorumReplica};
 
 const CONNECTION: [&str; 2] = ["--bootstrap-server", "--bootstrap-controller"];

@@ -8,11 +8,15 @@
 mod arguments;
 mod cluster;
 mod configs;
+mod console_consumer;
+mod console_producer;
 mod dump_log_tool;
+mod formatter;
 mod get_offsets;
 mod java;
 mod json;
 mod leader_election;
+mod line_reader;
 mod metadata_quorum;
 mod options;
 mod session;
@@ -33,6 +37,8 @@ use wire::drive::{Instant, Now};
 use crate::Rng;
 use crate::config::Settings;
 use crate::io::{Input, Output, Outputs};
+use console_consumer::ConsoleConsumer;
+use console_producer::ConsoleProducer;
 use session::{Calls, Exception, Tool};
 
 /// What `--version` says.
@@ -61,6 +67,11 @@ impl CommandSpec {
             None => Err(Exception::new("java.nio.file.NoSuchFileException", path)),
         }
     }
+
+    /// The settings of a properties file, if one is named.
+    fn settings(&self, path: Option<&str>) -> Result<Settings, Exception> {
+        path.map_or(Ok(Settings::new()), |path| Ok(java::properties(&self.text_file(path)?)))
+    }
 }
 
 /// The tools that there are, by name.
@@ -70,6 +81,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 const TOOLS: &[(&str, Kind)] = &[
     ("kafka-topics", Kind::Calls(topics::run)),
+    ("kafka-console-producer", Kind::Producer),
+    ("kafka-console-consumer", Kind::Consumer),
     ("kafka-leader-election", Kind::Calls(leader_election::run)),
     ("kafka-metadata-quorum", Kind::Calls(metadata_quorum::run)),
     ("kafka-get-offsets", Kind::Calls(get_offsets::run)),
@@ -81,6 +94,8 @@ const TOOLS: &[(&str, Kind)] = &[
 #[derive(Clone, Copy)]
 enum Kind {
     Calls(Tool),
+    Producer,
+    Consumer,
 }
 
 /// A `kafka-*` command as a process.
@@ -93,6 +108,8 @@ pub struct CommandProcess {
 #[derive(Clone)]
 enum State {
     Calls(Calls),
+    Producer(ConsoleProducer),
+    Consumer(ConsoleConsumer),
     /// There is no such tool.
     Unknown,
     Ended,
@@ -105,6 +122,8 @@ impl CommandProcess {
         let kind = TOOLS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let state = match kind {
             Some(Kind::Calls(tool)) => State::Calls(Calls::new(tool, rng)),
+            Some(Kind::Producer) => State::Producer(ConsoleProducer::new(rng)),
+            Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
             None => State::Unknown,
         };
         CommandProcess { spec, state }
@@ -117,6 +136,8 @@ impl CommandProcess {
                 Input::Stop => calls.end(TERMINATED, out),
                 input => calls.handle(&self.spec, now, &input, codecs, out),
             },
+            State::Producer(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Unknown => {
                 let name = self.spec.words.first().map_or("", String::as_str);
                 out.items.push(Output::Stderr(format!("{name}: command not found\n")));
@@ -131,6 +152,8 @@ impl CommandProcess {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Calls(calls) => calls.deadline(),
+            State::Producer(tool) => tool.deadline(),
+            State::Consumer(tool) => tool.deadline(),
             State::Unknown | State::Ended => None,
         }
     }

@@ -233,6 +233,111 @@ impl Calls {
     }
 }
 
+/// Where a tool prints.
+pub(super) trait Console {
+    /// Puts a text out.
+    fn put(&mut self, output: Output);
+
+    /// The wall clock.
+    fn wall_ms(&self) -> i64;
+
+    /// Text on standard output.
+    fn print(&mut self, text: impl Into<String>) {
+        self.put(Output::Stdout(text.into()));
+    }
+
+    /// A line on standard output.
+    fn line(&mut self, text: impl Into<String>) {
+        let mut text = text.into();
+        text.push('\n');
+        self.print(text);
+    }
+
+    /// Texts on standard output and on standard error, as far as there is any.
+    fn print_both(&mut self, stdout: String, stderr: String) {
+        for output in [Output::Stdout(stdout), Output::Stderr(stderr)] {
+            if !matches!(&output, Output::Stdout(text) | Output::Stderr(text) if text.is_empty()) {
+                self.put(output);
+            }
+        }
+    }
+
+    /// A line on standard error.
+    fn complain(&mut self, text: impl Into<String>) {
+        let mut text = text.into();
+        text.push('\n');
+        self.put(Output::Stderr(text));
+    }
+
+    /// What most tools' `main` does with an exception: its message and its stack trace, each as a line.
+    fn print_exception(&mut self, exception: &Exception) {
+        self.complain(exception.message_text());
+        self.complain(exception.stack_trace());
+    }
+
+    /// log4j's line of an error, on standard error; the exception's stack trace follows it if there is one.
+    fn log_error(&mut self, text: &str, logger: &str, thrown: Option<&Exception>) {
+        let time = java::log_time(self.wall_ms());
+        let trace = thrown.map(Exception::stack_trace).unwrap_or_default();
+        self.put(Output::Stderr(format!("[{time}] ERROR {text} ({logger})\n{trace}")));
+    }
+
+    /// `CommandLineUtils.printUsageAndExit`: the reason, the options, exit 1.
+    fn usage(&mut self, table: &[Opt], reason: &str) -> Stop {
+        self.complain(reason);
+        self.put(Output::Stderr(Options::usage(table)));
+        Stop::Exit(1)
+    }
+
+    /// `--help`, no word at all, and `--version`.
+    fn help_or_version(&mut self, options: &Options, table: &[Opt], about: &str) -> Ran {
+        if options.is_empty() || options.has("help") {
+            return Err(self.usage(table, about));
+        }
+        if options.has("version") {
+            self.line(super::VERSION);
+            return Err(Stop::Exit(0));
+        }
+        Ok(())
+    }
+
+    /// A check of options: its complaint ends the tool with the usage.
+    fn check(&mut self, table: &[Opt], checked: Result<(), String>) -> Ran {
+        checked.map_err(|reason| self.usage(table, &reason))
+    }
+}
+
+/// A console that prints at once.
+pub(super) struct Terminal<'a> {
+    pub now: Now,
+    pub out: &'a mut Outputs,
+}
+
+impl Console for Terminal<'_> {
+    fn put(&mut self, output: Output) {
+        self.out.items.push(output);
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.now.wall_ms
+    }
+}
+
+/// What was printed before is not printed again.
+impl Console for Session<'_> {
+    fn put(&mut self, output: Output) {
+        self.printed += 1;
+        if self.printed > self.calls.printed {
+            self.calls.printed = self.printed;
+            self.out.items.push(output);
+        }
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.now.wall_ms
+    }
+}
+
 /// What a tool's function sees and uses.
 pub(super) struct Session<'a> {
     pub spec: &'a CommandSpec,
@@ -250,80 +355,6 @@ impl Session<'_> {
         self.spec.words.get(1..).unwrap_or_default()
     }
 
-    // --- printing
-
-    /// Text on standard output.
-    pub fn print(&mut self, text: impl Into<String>) {
-        self.put(Output::Stdout(text.into()));
-    }
-
-    /// A line on standard output.
-    pub fn line(&mut self, text: impl Into<String>) {
-        let mut text = text.into();
-        text.push('\n');
-        self.print(text);
-    }
-
-    /// Texts on standard output and on standard error, as far as there is any.
-    pub fn print_both(&mut self, stdout: String, stderr: String) {
-        for output in [Output::Stdout(stdout), Output::Stderr(stderr)] {
-            if !matches!(&output, Output::Stdout(text) | Output::Stderr(text) if text.is_empty()) {
-                self.put(output);
-            }
-        }
-    }
-
-    /// A line on standard error.
-    pub fn complain(&mut self, text: impl Into<String>) {
-        let mut text = text.into();
-        text.push('\n');
-        self.put(Output::Stderr(text));
-    }
-
-    /// What most tools' `main` does with an exception: its message and its stack trace, each as a line.
-    pub fn print_exception(&mut self, exception: &Exception) {
-        self.complain(exception.message_text());
-        self.complain(exception.stack_trace());
-    }
-
-    /// log4j's line of an error, on standard error.
-    pub fn log_error(&mut self, text: &str, logger: &str) {
-        let line = format!("[{}] ERROR {text} ({logger})", java::log_time(self.now.wall_ms));
-        self.complain(line);
-    }
-
-    fn put(&mut self, output: Output) {
-        self.printed += 1;
-        if self.printed > self.calls.printed {
-            self.calls.printed = self.printed;
-            self.out.items.push(output);
-        }
-    }
-
-    /// `CommandLineUtils.printUsageAndExit`: the reason, the options, exit 1.
-    pub fn usage(&mut self, table: &[Opt], reason: &str) -> Stop {
-        self.complain(reason);
-        self.put(Output::Stderr(Options::usage(table)));
-        Stop::Exit(1)
-    }
-
-    /// `--help`, no word at all, and `--version`.
-    pub fn help_or_version(&mut self, options: &Options, table: &[Opt], about: &str) -> Ran {
-        if options.is_empty() || options.has("help") {
-            return Err(self.usage(table, about));
-        }
-        if options.has("version") {
-            self.line(super::VERSION);
-            return Err(Stop::Exit(0));
-        }
-        Ok(())
-    }
-
-    /// A check of options: its complaint ends the tool with the usage.
-    pub fn check(&mut self, table: &[Opt], checked: Result<(), String>) -> Ran {
-        checked.map_err(|reason| self.usage(table, &reason))
-    }
-
     // --- files and settings
 
     /// The text of a file beside the command.
@@ -333,7 +364,7 @@ impl Session<'_> {
 
     /// The settings of a properties file, if one is named.
     pub fn settings(&self, path: Option<&str>) -> Result<Settings, Exception> {
-        path.map_or(Ok(Settings::new()), |path| Ok(java::properties(&self.file(path)?)))
+        self.spec.settings(path)
     }
 
     /// Makes the admin client, if it is not there yet.

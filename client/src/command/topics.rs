@@ -11,7 +11,7 @@ use wire::error::ErrorCode;
 
 use super::java::{DEFAULT_ROOM, described_order, hash_of_text, hash_order};
 use super::options::{Opt, Options, flag, value};
-use super::session::{Exception, Ran, Session, Stop, got, result_of};
+use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use super::topic_filter::{TopicFilter, is_internal};
 use crate::admin::{
     ConfigEntry, ConfigResource, NewPartitions, NewTopic, PAGE, PartitionDescription, Reassignment,
@@ -161,7 +161,7 @@ fn failed(s: &mut Session<'_>, exception: Exception) -> Stop {
         cause => Exception { cause, ..exception },
     };
     s.line(format!("Error while executing topic command : {}", exception.message_text()));
-    s.log_error(&exception.stack_trace(), "org.apache.kafka.tools.TopicCommand");
+    s.log_error(&exception.stack_trace(), "org.apache.kafka.tools.TopicCommand", None);
     Stop::Exit(1)
 }
 

@@ -48,6 +48,8 @@ pub struct Record<'a> {
     pub offset: i64,
     /// Its timestamp in milliseconds; that of the batch if the leader stamped it.
     pub timestamp: i64,
+    /// What the timestamp means.
+    pub timestamp_type: TimestampType,
     /// Its sequence number, or -1.
     pub sequence: i32,
     /// Its size, with the length before it.
@@ -160,10 +162,15 @@ impl<'a> RecordIter<'a> {
             base if base >= 0 => increment_sequence(base, offset_delta),
             _ => NO_SEQUENCE,
         };
+        let timestamp_type = match self.append_time {
+            Some(_) => TimestampType::LogAppendTime,
+            None => TimestampType::CreateTime,
+        };
         Ok(Record {
             // Wrapping, since a hostile base must not panic; whoever appends checks the offsets.
             offset: self.base_offset.wrapping_add(offset_delta as i64),
             timestamp: self.append_time.unwrap_or_else(|| self.base_timestamp.wrapping_add(timestamp_delta)),
+            timestamp_type,
             sequence,
             size_in_bytes,
             key,
