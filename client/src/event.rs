@@ -146,6 +146,13 @@ pub enum ClientEvent {
         /// The messages.
         records: Arc<[Made]>,
     },
+    /// An idempotent producer got its id, or raised its epoch since the sequence numbers of a partition could not go on.
+    ProducerIdentity {
+        /// The producer id.
+        producer_id: i64,
+        /// The producer epoch.
+        producer_epoch: i16,
+    },
     /// Messages were given up.
     BatchFailed {
         /// The topic.

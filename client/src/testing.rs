@@ -29,6 +29,7 @@ use wire::messages::offset_for_leader_epoch_request::OffsetForLeaderEpochRequest
 use wire::messages::offset_for_leader_epoch_response::*;
 use wire::messages::produce_request::ProduceRequest;
 use wire::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use wire::{ApiKey, Codecs, Message, Reader, Rope, Uuid};
 
 use crate::Rng;
@@ -124,6 +125,30 @@ impl Partition {
         base
     }
 
+    /// What a leader does with a batch of an idempotent producer: appends it, knows its offset already, or refuses it.
+    /// It knows the last five batches of a producer that are in the log.
+    pub fn check_sequence(&self, records: &Rope) -> Result<Option<i64>, ErrorCode> {
+        let new = Batch::parse(records).unwrap().header;
+        let headers = self.log.iter().rev().map(|batch| Batch::parse(batch).unwrap().header);
+        let known: Vec<_> = headers.filter(|known| known.producer_id == new.producer_id).take(5).collect();
+        let Some(last) = known.first().filter(|_| new.has_producer_id()) else { return Ok(None) };
+        let epoch = last.producer_epoch;
+        let same = |known: &&wire::batch::BatchHeader| {
+            known.producer_epoch == new.producer_epoch
+                && new.producer_epoch == epoch
+                && (known.base_sequence, known.last_sequence()) == (new.base_sequence, new.last_sequence())
+        };
+        if let Some(known) = known.iter().find(same) {
+            return Ok(Some(known.base_offset));
+        }
+        let expected = match new.producer_epoch {
+            older if older < epoch => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
+            newer if newer > epoch => 0,
+            _ => wire::batch::increment_sequence(last.last_sequence(), 1),
+        };
+        if new.base_sequence == expected { Ok(None) } else { Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) }
+    }
+
     /// Another broker leads, in a new epoch.
     pub fn elect(&mut self, leader: i32) {
         self.leader = leader;
@@ -165,6 +190,8 @@ pub struct Fake {
     pub handlers: BTreeMap<ApiKey, Handler>,
     /// Damages every third answer.
     pub mangle: Option<Rng>,
+    pub next_producer_id: i64,
+    pub first_producer_epoch: i16,
     pub seen: Vec<Seen>,
     pub events: Vec<(Instant, ClientEvent)>,
     pub exit: Option<i32>,
@@ -211,6 +238,8 @@ impl Fake {
             rule: Box::new(|_| Fall::Answer),
             handlers: BTreeMap::new(),
             mangle: None,
+            next_producer_id: 1000,
+            first_producer_epoch: 0,
             seen: Vec::new(),
             events: Vec::new(),
             exit: None,
@@ -418,6 +447,12 @@ impl Fake {
                     self.answer_unless(fall, conn, key, version, correlation, &response);
                 }
             }
+            ApiKey::InitProducerId => {
+                let request = InitProducerIdRequest::decode(&mut r, version).unwrap();
+                assert_eq!(request.transactional_id, None);
+                let response = self.producer_id(fall);
+                self.answer_unless(fall, conn, key, version, correlation, &response);
+            }
             ApiKey::Fetch => {
                 let request = FetchRequest::decode(&mut r, version).unwrap();
                 self.fetch(conn, node, &request, version, correlation, fall);
@@ -535,6 +570,19 @@ impl Fake {
         }
     }
 
+    fn producer_id(&mut self, fall: Fall) -> InitProducerIdResponse {
+        if let Fall::Refuse(error) = fall {
+            let error_code = error.0;
+            return InitProducerIdResponse { error_code, producer_epoch: -1, ..Default::default() };
+        }
+        self.next_producer_id += 1;
+        InitProducerIdResponse {
+            producer_id: self.next_producer_id - 1,
+            producer_epoch: self.first_producer_epoch,
+            ..Default::default()
+        }
+    }
+
     fn produced(
         &mut self,
         node: i32,
@@ -559,7 +607,13 @@ impl Fake {
                 };
                 response.error_code = refused.0;
                 if refused == ErrorCode::NONE {
-                    response.base_offset = partition.append(data.records.as_ref().unwrap());
+                    let records = data.records.as_ref().unwrap();
+                    match partition.check_sequence(records) {
+                        Ok(known) => {
+                            response.base_offset = known.unwrap_or_else(|| partition.append(records));
+                        }
+                        Err(error) => response.error_code = error.0,
+                    }
                     if let Fall::DoAndSay(error) = fall {
                         response.error_code = error.0;
                         response.base_offset = -1;

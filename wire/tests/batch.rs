@@ -97,6 +97,18 @@ fn a_leader_stamps_without_touching_the_crc() {
 }
 
 #[test]
+fn a_producers_stamp_changes_without_its_records() {
+    let batch = hex(TWO_RECORDS);
+    let stamped = restamp_producer(&batch, 4_000, 3, 17, &StdCodecs).unwrap();
+    let parsed = Batch::parse(&stamped).unwrap();
+    parsed.check_crc(&StdCodecs).unwrap();
+    let header = parsed.header;
+    assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (4_000, 3, 17));
+    assert_eq!(header.last_sequence(), 18);
+    assert_eq!(stamped.pieces()[1], batch.pieces()[0].slice(61..));
+}
+
+#[test]
 fn log_append_time_overrides_the_records() {
     let stamped = restamp_log_append_time(&hex(TWO_RECORDS), 100, 9, T0 + 1_000, &StdCodecs).unwrap();
     let batch = Batch::parse(&stamped).unwrap();

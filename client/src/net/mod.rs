@@ -289,7 +289,11 @@ impl<C> NetworkClient<C> {
     pub fn least_loaded(&mut self, now: Instant, out: &mut Outputs) -> Option<i32> {
         match self.choose(now) {
             Choice::Ready(at) => Some(self.nodes[at].id),
-            Choice::Connecting | Choice::Nothing => None,
+            Choice::Connecting => None,
+            Choice::Nothing => {
+                self.nodes.iter_mut().for_each(|node| node.wanted |= node.known);
+                None
+            }
             Choice::Connect(at) => {
                 self.connect(now, at, out);
                 None

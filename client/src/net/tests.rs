@@ -38,7 +38,7 @@ fn begins_with_api_versions_and_takes_the_latest_common_version() {
     let mut fake = Fake::new(1, 1);
     fake.versions.insert(ApiKey::Metadata, (0, 9));
     fake.versions.insert(ApiKey::Produce, (0, 11));
-    let mut shop = producer(&[]);
+    let mut shop = producer(&[("enable.idempotence", "false")]);
     fake.start(&mut shop);
     fake.run(&mut shop, ms(1000));
     let first: Vec<_> = fake.seen.iter().take(2).map(|seen| (seen.key, seen.version)).collect();
@@ -64,7 +64,7 @@ fn falls_back_to_the_version_of_api_versions_that_the_broker_has() {
 fn a_broker_that_refuses_is_left_alone_for_longer_and_longer() {
     let mut fake = Fake::new(1, 1);
     fake.down.push(1);
-    let mut shop = producer(&[]);
+    let mut shop = producer(&[("enable.idempotence", "false")]);
     fake.start(&mut shop);
     fake.run(&mut shop, ms(20_000));
     let at = warnings(&fake, "could not be established");

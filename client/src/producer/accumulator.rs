@@ -3,6 +3,10 @@
 //! Each partition that was ever produced to has a slot: a queue of batches, and those of it that are in flight. What
 //! is due is kept in order of time, what a broker can be sent is kept by broker, and what expires is kept in order
 //! of creation, so that neither a message nor a wake-up costs more with more partitions.
+//!
+//! With idempotence, the batches of a partition that were ever sent keep their order: those that come back stand in
+//! their queue before those that were never sent, by sequence number, and none is sent again while an earlier one is
+//! in flight.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -14,11 +18,16 @@ use wire::{Codecs, Rope};
 use super::NewRecord;
 use super::batch::{Codec, ProducerBatch, Ratio};
 use super::partitioner::{Load, Sticky, partition_for_key};
+use super::sequences::{Identity, Sequences};
 use crate::Rng;
 use crate::backoff::Backoff;
 use crate::config::ProducerConfig;
 use crate::event::TopicPartition;
 use crate::metadata::{Metadata, TopicIndex};
+
+/// So many batches of a producer a leader remembers. Were more sent from one on that has no answer (it hangs on a leader
+/// that went silent, and the next leader takes what follows), it might come again when it is forgotten.
+const REMEMBERED: u64 = 5;
 
 /// A partition that was produced to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +39,7 @@ pub(super) struct Slot {
     pub partition: TopicPartition,
     queue: VecDeque<ProducerBatch>,
     in_flight: Vec<ProducerBatch>,
+    sequences: Sequences,
     /// With one request in flight, a partition's next batch waits for the one before it.
     muted: bool,
     /// The leader while there is a queue.
@@ -87,6 +97,11 @@ pub(super) struct Accumulator {
     availability_timeout: Nanos,
     /// One request in flight at most: batches of a partition must not overtake one another.
     keeps_order: bool,
+    /// Batches are numbered, under `identity` once it is known.
+    idempotent: bool,
+    identity: Option<Identity>,
+    /// The slots that gave batches up whose fate is unknown.
+    unresolved: BTreeSet<SlotIndex>,
     codec: Codec,
     topics: Vec<Topic>,
     slots: Vec<Slot>,
@@ -117,6 +132,9 @@ impl Accumulator {
             ignore_keys: config.ignore_keys,
             availability_timeout: config.availability_timeout,
             keeps_order: config.max_in_flight == 1,
+            idempotent: config.idempotence,
+            identity: None,
+            unresolved: BTreeSet::new(),
             codec: Codec { compression: config.compression, level: config.compression_level },
             topics: Vec::new(),
             slots: Vec::new(),
@@ -300,6 +318,7 @@ impl Accumulator {
             partition: TopicPartition { topic: metadata.topic(topic).name.clone(), partition },
             queue: VecDeque::new(),
             in_flight: Vec::new(),
+            sequences: Sequences::default(),
             muted: false,
             node: None,
             leader_epoch: -1,
@@ -358,9 +377,33 @@ impl Accumulator {
     fn readiness(&self, at: SlotIndex) -> Option<Instant> {
         let slot = self.slot(at);
         let first = slot.queue.front().filter(|_| !slot.muted && slot.node.is_some())?;
+        if self.is_held_back(slot, first) {
+            return None;
+        }
         let full = slot.queue.len() > 1 || first.is_full(self.codec, self.ratio(slot.topic));
         let sendable = if full || self.hurry { Instant(0) } else { first.last_attempt + self.linger };
         Some(sendable.max(slot.backs_off_until(first)))
+    }
+
+    /// Whether a slot's first batch must not be sent yet, for the sake of the sequence numbers.
+    fn is_held_back(&self, slot: &Slot, first: &ProducerBatch) -> bool {
+        if !self.idempotent {
+            return false;
+        }
+        let Some(identity) = self.identity else { return true };
+        let sequences = &slot.sequences;
+        if first.has_sequence() {
+            // It comes back, and goes when nothing before it is in flight.
+            let age = sequences.age(first);
+            return slot.in_flight.iter().any(|batch| sequences.age(batch) > age);
+        }
+        let Some(oldest) = slot.in_flight.iter().max_by_key(|batch| sequences.age(batch)) else {
+            return sequences.unresolved;
+        };
+        // Under a new epoch it would begin at 0, and overtake what is in flight under the old one.
+        let epoch_ends = sequences.identity != Some(identity);
+        let too_far = sequences.batches_since(oldest) >= REMEMBERED;
+        epoch_ends || too_far || sequences.none_acked() || sequences.unresolved
     }
 
     fn reschedule(&mut self, at: SlotIndex) {
@@ -440,17 +483,21 @@ impl Accumulator {
         let mut size = 0;
         for &at in &order {
             let ratio = self.ratio(self.slot(at).topic);
-            let slot = &mut self.slots[at.0 as usize];
+            let slot = self.slot(at);
             let Some(first) = slot.queue.front().filter(|_| !slot.muted) else { continue };
-            if slot.backs_off_until(first) > now {
+            if slot.backs_off_until(first) > now || self.is_held_back(slot, first) {
                 continue;
             }
             if size + first.size(self.codec, ratio) > self.max_request_size && !drained.is_empty() {
                 self.nodes.get_mut(&node).expect("just seen").from = Some(at);
                 break;
             }
+            let slot = &mut self.slots[at.0 as usize];
             let mut batch = slot.queue.pop_front().expect("just seen");
             let newly = batch.attempts == 0;
+            if let Some(identity) = self.identity.filter(|_| !batch.has_sequence()) {
+                slot.number(&mut batch, identity);
+            }
             let records = batch.close(self.codec, codecs)?;
             size += records.len();
             batch.last_attempt = now;
@@ -501,7 +548,7 @@ impl Accumulator {
         batch
     }
 
-    /// Puts a batch that landed first in its queue again.
+    /// Puts a batch that landed into its queue again: first, or behind what was sent before it.
     pub fn requeue(
         &mut self,
         now: Instant,
@@ -513,7 +560,7 @@ impl Accumulator {
         batch.retry_at = now + self.retry_backoff.after(batch.attempts, rng);
         batch.attempts = batch.attempts.saturating_add(1);
         batch.last_attempt = now;
-        self.slots[at.0 as usize].queue.push_front(batch);
+        self.slots[at.0 as usize].put_back(batch);
         self.place(at, metadata);
     }
 
@@ -535,7 +582,7 @@ impl Accumulator {
             // Created with the batch that they come from, they expire with it: before what was created later.
             let position = self.expiry.partition_point(|&(created, _, _)| created <= part.created);
             self.expiry.insert(position, (part.created, at, part.id));
-            self.slots[at.0 as usize].queue.push_front(part);
+            self.slots[at.0 as usize].put_back(part);
         }
         self.forget(&batch);
         self.place(at, metadata);
@@ -577,6 +624,7 @@ impl Accumulator {
                 let mut batch = slot.in_flight.remove(found);
                 // Its answer may still come, or never.
                 batch.maybe_appended = true;
+                self.reschedule(at);
                 return Some((at, batch));
             }
         }
@@ -585,6 +633,89 @@ impl Accumulator {
     /// Whether the delivery time-out of a batch has passed.
     pub fn is_expired(&self, now: Instant, batch: &ProducerBatch) -> bool {
         batch.created + self.delivery_timeout <= now
+    }
+
+    // --- sequence numbers
+
+    /// The id and epoch under which batches are numbered from now on; none: nothing is sent.
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        if self.identity != identity {
+            self.identity = identity;
+            self.reschedule_all();
+        }
+    }
+
+    /// Whether no batch of a partition was numbered before this one, which landed, and has no outcome yet.
+    pub fn is_oldest(&self, at: SlotIndex, batch: &ProducerBatch) -> bool {
+        let Slot { in_flight, queue, sequences, .. } = self.slot(at);
+        let age = sequences.age(batch);
+        let numbered = queue.iter().take_while(|other| other.has_sequence());
+        !in_flight.iter().chain(numbered).any(|other| sequences.age(other) > age)
+    }
+
+    /// A batch that landed is in the log.
+    pub fn acked(&mut self, at: SlotIndex, batch: &ProducerBatch) {
+        if batch.has_sequence() {
+            self.slots[at.0 as usize].sequences.acked(batch);
+        }
+    }
+
+    /// A batch that was sent is given up: nothing new is sent to its partition before it is clear which sequence number
+    /// the leader wants next.
+    pub fn given_up(&mut self, at: SlotIndex, batch: &ProducerBatch) {
+        if batch.has_sequence() {
+            self.slots[at.0 as usize].sequences.unresolved = true;
+            self.unresolved.insert(at);
+            self.reschedule(at);
+        }
+    }
+
+    /// Takes a partition of which a batch was given up and nothing is in flight any more, with whether there is a gap
+    /// in its sequence numbers.
+    pub fn next_resolved(&mut self) -> Option<(SlotIndex, bool)> {
+        let at = *self.unresolved.iter().find(|&&at| !self.slot(at).has_numbered())?;
+        self.unresolved.remove(&at);
+        let sequences = &mut self.slots[at.0 as usize].sequences;
+        sequences.unresolved = false;
+        let gap = !sequences.all_acked();
+        self.reschedule(at);
+        Some((at, gap))
+    }
+
+    /// Whether [`Accumulator::next_resolved`] has something.
+    pub fn has_resolved(&self) -> bool {
+        self.unresolved.iter().any(|&at| !self.slot(at).has_numbered())
+    }
+
+    /// Numbers what is in flight and what came back anew, from 0.
+    pub fn renumber(&mut self, at: SlotIndex, identity: Identity) {
+        let slot = &mut self.slots[at.0 as usize];
+        let Slot { in_flight, queue, sequences, .. } = slot;
+        let numbered = queue.iter_mut().filter(|batch| batch.has_sequence());
+        let mut batches: Vec<&mut ProducerBatch> = in_flight.iter_mut().chain(numbered).collect();
+        batches.sort_by_key(|batch| core::cmp::Reverse(sequences.age(batch)));
+        sequences.begin(identity);
+        for batch in batches {
+            sequences.number(batch);
+        }
+        self.unresolved.remove(&at);
+        self.reschedule(at);
+    }
+
+    /// Takes any batch that has no outcome yet, those of one partition in their order.
+    pub fn take_any(&mut self) -> Option<(SlotIndex, ProducerBatch)> {
+        let at = self.slots.iter().position(|slot| !(slot.queue.is_empty() && slot.in_flight.is_empty()))?;
+        let slot = &mut self.slots[at];
+        let at = SlotIndex(at as u32);
+        if slot.in_flight.is_empty() {
+            let batch = slot.queue.pop_front().expect("just seen");
+            self.settle(at);
+            return Some((at, batch));
+        }
+        let mut batch = slot.in_flight.remove(0);
+        batch.maybe_appended = true;
+        self.reschedule(at);
+        Some((at, batch))
     }
 
     /// What must hold between inputs.
@@ -598,6 +729,30 @@ impl Accumulator {
 }
 
 impl Slot {
+    /// Numbers a batch that is sent for the first time.
+    fn number(&mut self, batch: &mut ProducerBatch, identity: Identity) {
+        if self.sequences.identity != Some(identity) {
+            assert!(self.in_flight.is_empty(), "a new epoch begins when nothing of the old one is in flight");
+            self.sequences.begin(identity);
+        }
+        self.sequences.number(batch);
+    }
+
+    /// Whether some batch that was sent has no outcome yet.
+    fn has_numbered(&self) -> bool {
+        !self.in_flight.is_empty() || self.queue.front().is_some_and(ProducerBatch::has_sequence)
+    }
+
+    /// Puts a batch before those that were never sent, and behind those that were sent before it.
+    fn put_back(&mut self, batch: ProducerBatch) {
+        let sequences = &self.sequences;
+        let earlier = |other: &&ProducerBatch| {
+            batch.has_sequence() && other.has_sequence() && sequences.age(other) > sequences.age(&batch)
+        };
+        let position = self.queue.iter().take_while(earlier).count();
+        self.queue.insert(position, batch);
+    }
+
     /// A batch that is tried again waits for its backoff, unless the leader has changed meanwhile (KIP-951).
     fn backs_off_until(&self, first: &ProducerBatch) -> Instant {
         if first.attempts > 0 && self.leader_epoch <= first.leader_epoch {

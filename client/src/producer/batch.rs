@@ -3,16 +3,16 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use wire::batch::{Batch, BatchBuilder, BatchError, BatchOptions};
+use wire::batch::{Batch, BatchBuilder, BatchError, BatchOptions, increment_sequence, restamp_producer};
 use wire::drive::Instant;
 use wire::{Codecs, Compression, Rope};
 
 use super::NewRecord;
 use crate::event::Made;
 
-/// The identity with which an idempotent producer stamps a batch when it is first sent (KIP-98).
+/// With what an idempotent producer stamps a batch when it is first sent (KIP-98).
 ///
-/// It is drawn once and kept over retries: another one would make a duplicate of a batch that was appended.
+/// It is kept over retries: another one would make a duplicate of a batch that was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The producer id, -1 without idempotence.
@@ -75,8 +75,8 @@ impl Ratio {
 enum Body {
     /// Takes records.
     Open { builder: BatchBuilder, made: Vec<Made> },
-    /// As it is sent.
-    Closed { records: Rope, made: Arc<[Made]> },
+    /// As it is sent, with the stamp that is in `records`.
+    Closed { records: Rope, made: Arc<[Made]>, stamp: Stamp },
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +97,8 @@ pub(super) struct ProducerBatch {
     /// What it takes from `buffer.memory`.
     pub memory: usize,
     pub stamp: Stamp,
+    /// How many batches of its partition were numbered before it.
+    pub ordinal: u64,
     body: Body,
     /// No record is added any more.
     sealed: bool,
@@ -117,6 +119,7 @@ impl ProducerBatch {
             maybe_appended: false,
             memory: limit,
             stamp: Stamp::NONE,
+            ordinal: 0,
             body: Body::Open {
                 builder: BatchBuilder::with_capacity(capacity),
                 made: Vec::with_capacity(records),
@@ -173,7 +176,22 @@ impl ProducerBatch {
         }
     }
 
-    /// The record bytes, made on the first call.
+    /// Whether it has a sequence number, and with it a place among the batches of its partition.
+    pub fn has_sequence(&self) -> bool {
+        self.stamp != Stamp::NONE
+    }
+
+    /// The sequence number of its last record.
+    pub fn last_sequence(&self) -> i32 {
+        increment_sequence(self.stamp.base_sequence, self.count() as i32 - 1)
+    }
+
+    /// Whether it got another stamp since it was sent: what is answered to it now concerns the one before.
+    pub fn was_renumbered(&self) -> bool {
+        matches!(&self.body, Body::Closed { stamp, .. } if *stamp != self.stamp)
+    }
+
+    /// The record bytes, made on the first call, and stamped anew when the stamp has changed since.
     pub fn close(&mut self, codec: Codec, codecs: &dyn Codecs) -> Result<Rope, BatchError> {
         if let Body::Open { builder, made } = &mut self.body {
             let builder = core::mem::take(builder);
@@ -188,12 +206,15 @@ impl ProducerBatch {
             };
             let made = core::mem::take(made).into();
             let records = Rope::from(builder.finish(codecs, &options)?);
-            self.body = Body::Closed { records, made };
+            self.body = Body::Closed { records, made, stamp: self.stamp };
         }
-        match &self.body {
-            Body::Closed { records, .. } => Ok(records.clone()),
-            Body::Open { .. } => unreachable!("just closed"),
+        let Body::Closed { records, stamp, .. } = &mut self.body else { unreachable!("just closed") };
+        if *stamp != self.stamp {
+            let Stamp { producer_id, producer_epoch, base_sequence } = self.stamp;
+            *records = restamp_producer(records, producer_id, producer_epoch, base_sequence, codecs)?;
+            *stamp = self.stamp;
         }
+        Ok(records.clone())
     }
 
     /// The bytes before and after compression, once closed.
@@ -212,7 +233,8 @@ impl ProducerBatch {
         }
     }
 
-    /// The records again as batches of at most `batch_size`, as if never tried, with ids from `next_id` on.
+    /// The records again as batches of at most `batch_size`, as if never tried, with ids from `next_id` on. Together
+    /// they have the sequence numbers that it has.
     pub fn split(
         &self,
         next_id: &mut u64,
@@ -220,7 +242,9 @@ impl ProducerBatch {
         codec: Codec,
         codecs: &dyn Codecs,
     ) -> Result<Vec<ProducerBatch>, BatchError> {
-        let Body::Closed { records, made } = &self.body else { unreachable!("only what was sent is split") };
+        let Body::Closed { records, made, .. } = &self.body else {
+            unreachable!("only what was sent is split")
+        };
         let records = Batch::parse(records)?.records(codecs, self.plain)?;
         let mut parts: Vec<ProducerBatch> = Vec::new();
         for (record, &made) in records.iter().zip(made.iter()) {
@@ -244,6 +268,14 @@ impl ProducerBatch {
                 part.maybe_appended = self.maybe_appended;
                 part.try_append(codec, Ratio::START, &new);
                 parts.push(part);
+            }
+        }
+        if self.has_sequence() {
+            let mut stamp = self.stamp;
+            for part in &mut parts {
+                part.stamp = stamp;
+                part.ordinal = self.ordinal;
+                stamp.base_sequence = increment_sequence(stamp.base_sequence, part.count() as i32);
             }
         }
         Ok(parts)

@@ -5,14 +5,19 @@
 //! An owner calls [`Producer::handle`] with every input, hands over what it has with [`Producer::send`], and then
 //! calls [`Producer::drive`]. Every record gets exactly one outcome, as an event.
 //!
+//! Unless its settings rule it out, a producer is idempotent: every batch gets into the log once, and those of a partition
+//! in their order, over all retries. See `idempotence`.
+//!
 //! An outcome is *failed* only if no attempt can have left the records in a log: every attempt was refused before
 //! the append, or there was none. A lost connection, a time-out, or an error that a leader gives after its append
 //! make it *indefinite*.
 
 mod accumulator;
 mod batch;
+mod idempotence;
 pub mod partitioner;
 mod sender;
+mod sequences;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +41,7 @@ use crate::io::{Input, Outputs};
 use crate::metadata::TopicIndex;
 use crate::net::{NetworkClient, sooner};
 use accumulator::{Accumulator, SlotIndex};
+use idempotence::Idempotence;
 
 /// A record to send.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +94,20 @@ pub struct SendResult {
 /// A Produce request that is in flight: its batches.
 type ProduceCall = SmallVec<[(SlotIndex, u64); 4]>;
 
+/// A request that is in flight.
+#[derive(Clone, Debug)]
+enum SenderCall {
+    Produce(ProduceCall),
+    InitProducerId,
+}
+
 /// A producer.
 #[derive(Clone)]
 pub struct Producer {
     config: ProducerConfig,
-    net: NetworkClient<ProduceCall>,
+    net: NetworkClient<SenderCall>,
     accumulator: Accumulator,
+    idempotence: Idempotence,
     /// The partitioner's and the retries' own stream.
     rng: Rng,
     blocked_since: Option<Instant>,
@@ -112,7 +126,17 @@ impl Producer {
             rng,
         );
         let accumulator = Accumulator::new(&config);
-        Producer { config, net, accumulator, rng: own, blocked_since: None, closing: false, results: None }
+        let idempotence = Idempotence::new(config.idempotence);
+        Producer {
+            config,
+            net,
+            accumulator,
+            idempotence,
+            rng: own,
+            blocked_since: None,
+            closing: false,
+            results: None,
+        }
     }
 
     /// From now on, outcomes are kept for [`Producer::take_results`].
@@ -139,7 +163,7 @@ impl Producer {
     pub fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
         self.net.handle(now.mono, input, out);
         while let Some(done) = self.net.next_done() {
-            self.produce_done(now.mono, done, codecs, out);
+            self.request_done(now.mono, done, codecs, out);
         }
     }
 
@@ -152,7 +176,8 @@ impl Producer {
     /// When the producer wants [`Input::Timer`].
     pub fn next_deadline(&self) -> Option<Instant> {
         let blocked = self.blocked_since.map(|since| since + self.config.max_block);
-        sooner(blocked, sooner(self.accumulator.deadline(), self.net.next_deadline()))
+        let sends = sooner(self.idempotence.deadline(), self.accumulator.deadline());
+        sooner(blocked, sooner(sends, self.net.next_deadline()))
     }
 
     /// The batches that have no outcome yet.
@@ -190,6 +215,10 @@ impl Producer {
         record: &NewRecord<'_>,
         out: &mut Outputs,
     ) -> Result<i32, SendError> {
+        if let Some(error) = self.idempotence.error() {
+            self.blocked_since = None;
+            return Err(self.refuse(topic, record, error, out));
+        }
         let known = self.net.metadata.topic(topic);
         let error = known.error;
         if matches!(error, ErrorCode::INVALID_TOPIC_EXCEPTION | ErrorCode::TOPIC_AUTHORIZATION_FAILED) {

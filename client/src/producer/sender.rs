@@ -13,7 +13,7 @@ use wire::{ApiKey, Codecs};
 
 use super::accumulator::{Drained, SlotIndex};
 use super::batch::ProducerBatch;
-use super::{ProduceCall, Producer, SendResult};
+use super::{ProduceCall, Producer, SendResult, SenderCall};
 use crate::config::Acks;
 use crate::error::ClientError;
 use crate::event::{ClientEvent, Fate};
@@ -25,16 +25,18 @@ use crate::net::{Done, Outcome, SendOptions};
 const LAST_WITH_NAMES: i16 = 12;
 
 /// An answer for one batch.
-struct Answer<'a> {
-    error: ErrorCode,
+pub(super) struct Answer<'a> {
+    pub error: ErrorCode,
     message: Option<&'a str>,
     base_offset: i64,
+    /// -1 if the leader did not tell.
+    pub log_start_offset: i64,
     leader: Option<(i32, i32)>,
 }
 
 impl Answer<'_> {
     fn lost(error: ErrorCode, message: &str) -> Answer<'_> {
-        Answer { error, message: Some(message), base_offset: -1, leader: None }
+        Answer { error, message: Some(message), base_offset: -1, log_start_offset: -1, leader: None }
     }
 }
 
@@ -45,6 +47,19 @@ impl Producer {
         if self.accumulator.has_leaderless() {
             self.net.metadata.request_update();
         }
+        while self.settle_identity(now, out) {
+            self.send_what_is_due(now, codecs, out);
+            while let Some((slot, batch)) = self.accumulator.expire(now) {
+                self.expired(now, slot, batch, out);
+            }
+            if !self.must_settle() {
+                break;
+            }
+        }
+        self.net.maybe_update_metadata(now, out);
+    }
+
+    fn send_what_is_due(&mut self, now: Instant, codecs: &dyn Codecs, out: &mut Outputs) {
         loop {
             let mut sent = false;
             for node in self.accumulator.due_nodes(now) {
@@ -57,10 +72,6 @@ impl Producer {
                 break;
             }
         }
-        while let Some((slot, batch)) = self.accumulator.expire(now) {
-            self.expired(now, slot, batch, out);
-        }
-        self.net.maybe_update_metadata(now, out);
     }
 
     fn send_to(&mut self, now: Instant, node: i32, codecs: &dyn Codecs, out: &mut Outputs) {
@@ -97,10 +108,10 @@ impl Producer {
             topic_data: self.topic_data(drained, version),
         };
         let options = SendOptions { version, timeout: None, answered: self.config.acks != Acks::None };
-        self.net.send(now, node, &request, options, call, out);
+        self.net.send(now, node, &request, options, SenderCall::Produce(call), out);
         while self.config.acks == Acks::None {
             let Some(done) = self.net.next_done() else { break };
-            self.produce_done(now, done, codecs, out);
+            self.request_done(now, done, codecs, out);
         }
     }
 
@@ -137,17 +148,31 @@ impl Producer {
 
     // --- answers
 
-    pub(super) fn produce_done(
+    pub(super) fn request_done(
         &mut self,
         now: Instant,
-        done: Done<ProduceCall>,
+        mut done: Done<SenderCall>,
+        codecs: &dyn Codecs,
+        out: &mut Outputs,
+    ) {
+        match core::mem::replace(&mut done.call, SenderCall::InitProducerId) {
+            SenderCall::Produce(call) => self.produce_done(now, call, &done, codecs, out),
+            SenderCall::InitProducerId => self.identity_done(now, &done, out),
+        }
+    }
+
+    fn produce_done(
+        &mut self,
+        now: Instant,
+        call: ProduceCall,
+        done: &Done<SenderCall>,
         codecs: &dyn Codecs,
         out: &mut Outputs,
     ) {
         let node = done.node;
         let lost = match &done.outcome {
             Outcome::Answered(frame) => match done.decode::<ProduceRequest<'_>>(frame) {
-                Ok(response) => return self.answered(now, done.call.clone(), &response, codecs, out),
+                Ok(response) => return self.answered(now, call, &response, codecs, out),
                 Err(error) => {
                     self.net.undecodable_answer(now, node, ApiKey::Produce, &error, out);
                     let text = format!("Disconnected from node {node}");
@@ -160,7 +185,7 @@ impl Producer {
             }
             Outcome::Disconnected => (ErrorCode::NETWORK_EXCEPTION, format!("Disconnected from node {node}")),
         };
-        for (slot, id) in done.call {
+        for (slot, id) in call {
             self.batch_answered(now, slot, id, &Answer::lost(lost.0, &lost.1), codecs, out);
         }
     }
@@ -217,6 +242,10 @@ impl Producer {
         if answer.error == ErrorCode::NONE {
             return self.acked(slot, &batch, answer.base_offset, out);
         }
+        if answer.error == ErrorCode::DUPLICATE_SEQUENCE_NUMBER && batch.has_sequence() {
+            // It is in the log, and the leader does not remember where.
+            return self.acked(slot, &batch, -1, out);
+        }
         batch.maybe_appended |= may_be_appended(answer.error, self.config.acks);
         if answer.error == ErrorCode::MESSAGE_TOO_LARGE && batch.count() > 1 {
             if self.accumulator.split(slot, batch, &self.net.metadata, codecs).is_err() {
@@ -226,10 +255,11 @@ impl Producer {
         }
         self.refresh_metadata(slot, answer);
         let retries = batch.attempts < self.config.retries
-            && answer.error.retriable()
-            && !self.accumulator.is_expired(now, &batch);
+            && !self.accumulator.is_expired(now, &batch)
+            && self.may_go_away(slot, &batch, answer);
         if !retries {
-            let error = ClientError::from_code(answer.error, answer.message);
+            let error = failure(answer);
+            self.note_failure(&batch, &error);
             return self.give_up(slot, &batch, &error, out);
         }
         out.event(|| ClientEvent::BatchRetried {
@@ -254,6 +284,7 @@ impl Producer {
     }
 
     fn acked(&mut self, slot: SlotIndex, batch: &ProducerBatch, base_offset: i64, out: &mut Outputs) {
+        self.accumulator.acked(slot, batch);
         self.accumulator.forget(batch);
         let partition = &self.accumulator.slot(slot).partition;
         let records = batch.made();
@@ -280,11 +311,34 @@ impl Producer {
     }
 
     fn give_up(&mut self, slot: SlotIndex, batch: &ProducerBatch, error: &ClientError, out: &mut Outputs) {
+        self.accumulator.given_up(slot, batch);
+        self.forget_batch(slot, batch, error, out);
+    }
+
+    /// Tells what became of a batch that was given up.
+    pub(super) fn forget_batch(
+        &mut self,
+        slot: SlotIndex,
+        batch: &ProducerBatch,
+        error: &ClientError,
+        out: &mut Outputs,
+    ) {
         self.accumulator.forget(batch);
         let fate = if batch.maybe_appended { Fate::Indefinite } else { Fate::Failed };
         let partition = self.accumulator.slot(slot).partition.clone();
         self.failed(partition.topic, Some(partition.partition), batch.made(), error, fate, out);
     }
+}
+
+/// With which exception a batch fails.
+fn failure(answer: &Answer<'_>) -> ClientError {
+    let message = match answer.error {
+        ErrorCode::CLUSTER_AUTHORIZATION_FAILED => {
+            Some("The producer is not authorized to do idempotent sends")
+        }
+        _ => answer.message,
+    };
+    ClientError::from_code(answer.error, message)
 }
 
 fn answer<'a>(partition: &'a PartitionProduceResponse<'_>) -> Answer<'a> {
@@ -296,6 +350,7 @@ fn answer<'a>(partition: &'a PartitionProduceResponse<'_>) -> Answer<'a> {
         error: ErrorCode(partition.error_code),
         message: record_error.or(partition.error_message.as_deref()),
         base_offset: partition.base_offset,
+        log_start_offset: partition.log_start_offset,
         leader: (leader.leader_id >= 0 && leader.leader_epoch >= 0)
             .then_some((leader.leader_id, leader.leader_epoch)),
     }

@@ -302,6 +302,26 @@ pub fn restamp_log_append_time(
     header.partition_leader_epoch = leader_epoch;
     header.attributes.0 |= Attributes::LOG_APPEND_TIME;
     header.max_timestamp = append_time;
+    Ok(with_header(batch, header, codecs))
+}
+
+/// The batch with another producer id, epoch and base sequence, and its CRC computed again. Its records are shared, not
+/// copied. Panics if it is shorter than its header.
+pub fn restamp_producer(
+    batch: &Rope,
+    producer_id: i64,
+    producer_epoch: i16,
+    base_sequence: i32,
+    codecs: &dyn Codecs,
+) -> Result<Rope, BatchError> {
+    let mut bytes = [0; HEADER_LEN];
+    batch.copy_to(0, &mut bytes);
+    let header = BatchHeader { producer_id, producer_epoch, base_sequence, ..BatchHeader::parse(&bytes)? };
+    Ok(with_header(batch, header, codecs))
+}
+
+/// The batch with another header, but for the CRC, which is computed.
+fn with_header(batch: &Rope, mut header: BatchHeader, codecs: &dyn Codecs) -> Rope {
     let records = batch.slice(HEADER_LEN, batch.len() - HEADER_LEN);
     let mut sum = codecs.crc32c(0, &header.to_bytes()[CRC_FROM..]);
     for piece in records.pieces() {
@@ -310,5 +330,5 @@ pub fn restamp_log_append_time(
     header.crc = sum;
     let mut out = Rope::from(Bytes::copy_from_slice(&header.to_bytes()));
     out.append(records);
-    Ok(out)
+    out
 }

@@ -16,7 +16,9 @@ mod varint;
 pub use batches::{Batch, Batches, HeaderIter};
 pub use builder::{BatchBuilder, BatchOptions};
 pub use control::{ControlRecord, ControlRecordType, control_batch, end_txn_marker_batch};
-pub use header::{Attributes, BatchHeader, TimestampType, patch_first_16, restamp_log_append_time, stamp};
+pub use header::{
+    Attributes, BatchHeader, TimestampType, patch_first_16, restamp_log_append_time, restamp_producer, stamp,
+};
 pub use record::{Header, Headers, Record, RecordIter, Records};
 
 use crate::codec::{DecodeError, EncodeError};

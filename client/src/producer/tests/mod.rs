@@ -1,5 +1,7 @@
 //! Stories of a producer and a scripted cluster.
 
+mod idempotence;
+
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -128,7 +130,8 @@ fn refused_batches_are_sent_again_with_backoff_and_in_the_end_acknowledged_once(
 fn a_lost_answer_and_a_retry_make_a_duplicate_without_idempotence() {
     let mut fake = Fake::new(1, 1);
     fake.rule = falls(&[Fall::DoAndBreak]);
-    let mut shop = process(ProducerSpec { count: Some(1), ..spec(&[]) });
+    let config = [("enable.idempotence", "false")];
+    let mut shop = process(ProducerSpec { count: Some(1), ..spec(&config) });
     fake.start(&mut shop);
     fake.run(&mut shop, ms(5000));
     assert_eq!(numbers(&fake.partitions[0].values()), vec![0, 0]);
