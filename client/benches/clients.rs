@@ -18,6 +18,7 @@ use rand_core::SeedableRng as _;
 use wire::batch::{Batch, BatchBuilder, BatchOptions};
 use wire::drive::{ConnId, Endpoint, Instant, Nanos, Now};
 use wire::frame::{RequestHeader, encode_response};
+use wire::messages::InitProducerIdResponse;
 use wire::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use wire::messages::fetch_request::FetchRequest;
 use wire::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
@@ -99,6 +100,10 @@ impl Broker {
                 self.answer(now, conn, key, version, id, &response);
             }
             ApiKey::Metadata => self.answer(now, conn, key, version, id, &metadata()),
+            ApiKey::InitProducerId => {
+                let response = InitProducerIdResponse { producer_id: 0, ..Default::default() };
+                self.answer(now, conn, key, version, id, &response);
+            }
             ApiKey::Produce => self.produce(now, conn, version, id, &mut r),
             ApiKey::ListOffsets => {
                 let request = ListOffsetsRequest::decode(&mut r, version).unwrap();
