@@ -273,8 +273,9 @@ impl Net {
         let ends = [end(proc, host, id), end(u32::MAX, target.map_or(u32::MAX, |t| t as u32), ConnId(0))];
         let initiator = self.insert(ends, to.port);
         let conns = &mut self.by_proc[proc as usize];
-        assert!(conns.last().is_none_or(|(last, _)| *last < id), "connection ids only grow");
-        conns.push((id, initiator.packed));
+        // The id was taken when the process asked; it may have accepted others while it was busy.
+        let place = conns.binary_search_by_key(&id, |(id, _)| *id).expect_err("a connection id is used once");
+        conns.insert(place, (id, initiator.packed));
         match target {
             Some(_) => self.send_syn(agenda, now, initiator),
             None => {

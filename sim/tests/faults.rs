@@ -1,0 +1,45 @@
+//! What the simulator once found, kept from coming back: each a scenario and the seed that showed it.
+
+use std::path::Path;
+
+use reports::Verdict;
+use sim::runner::{self, RunOptions};
+use sim::scenario;
+
+struct Fault {
+    scenario: &'static str,
+    variant: Option<&'static str>,
+    seed: u64,
+    /// What went wrong, and where it was mended.
+    story: &'static str,
+}
+
+const FAULTS: [Fault; 1] = [Fault {
+    scenario: "labs/power-loss",
+    variant: Some("flushed"),
+    seed: 30,
+    story: "a node asked for a connection while it was busy, and accepted another before the request left: \
+            the world took the older id for one that was used before (sim/src/world/net.rs)",
+}];
+
+#[test]
+fn what_was_found_stays_mended() {
+    for fault in FAULTS {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../scenarios/{}.json", fault.scenario));
+        let scenario = scenario::load(&path).unwrap().variant(fault.variant).unwrap();
+        let options =
+            RunOptions { seed: fault.seed, keep_disks: None, trace: false, reproduce: String::new() };
+        let report =
+            runner::run(&scenario, &options).unwrap_or_else(|e| panic!("{}: {e}", fault.story)).report;
+        assert_eq!(
+            report.verdict,
+            Verdict::Pass,
+            "{}, seed {}: {}\n{:?}",
+            fault.scenario,
+            fault.seed,
+            fault.story,
+            report.why
+        );
+    }
+}
