@@ -14,13 +14,22 @@ struct Fault {
     story: &'static str,
 }
 
-const FAULTS: [Fault; 1] = [Fault {
-    scenario: "labs/power-loss",
-    variant: Some("flushed"),
-    seed: 30,
-    story: "a node asked for a connection while it was busy, and accepted another before the request left: \
+const FAULTS: [Fault; 2] = [
+    Fault {
+        scenario: "labs/power-loss",
+        variant: Some("flushed"),
+        seed: 30,
+        story: "a node asked for a connection while it was busy, and accepted another before the request left: \
             the world took the older id for one that was used before (sim/src/world/net.rs)",
-}];
+    },
+    Fault {
+        scenario: "labs/power-loss",
+        variant: Some("flushed"),
+        seed: 4,
+        story: "with flush.messages=1 a follower waited for a flush that nobody had begun: that of what it found on \
+                its disk after the power loss (broker-core/src/replica/storage.rs)",
+    },
+];
 
 #[test]
 fn what_was_found_stays_mended() {

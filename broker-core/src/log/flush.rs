@@ -175,6 +175,11 @@ impl Log {
             || i64::try_from(waited).unwrap_or(i64::MAX) >= self.config.flush_ms
     }
 
+    /// Whether a flush is under way that will make everything below `offset` durable.
+    pub fn flush_covers(&self, offset: i64) -> bool {
+        self.flusher.covered().is_some_and(|end| end >= offset)
+    }
+
     /// The tickets that this log has asked for since the last call.
     pub fn take_tickets(&mut self) -> Vec<Ticket> {
         self.flusher.take_issued()

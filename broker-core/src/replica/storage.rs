@@ -343,10 +343,12 @@ impl ReplicaManager {
     pub(super) fn after_log_change(&mut self, ix: PartitionIx) {
         let partition = self.table.get_mut(ix);
         let Some(log) = &mut partition.log else { return };
-        if log.log_end_offset() - log.recovery_point() >= log.config().flush_messages {
+        let end = log.log_end_offset();
+        // What an unclean start found is not flushed by anybody, and counts, as in Kafka.
+        if end - log.recovery_point() >= log.config().flush_messages && log.flush_covers(end) {
             // The append has begun a flush. Kafka does both under one lock: what was appended counts for nothing before
             // it is durable.
-            partition.flush_barrier = Some(log.log_end_offset());
+            partition.flush_barrier = Some(end);
         }
         let due = log.deadline();
         let dir = partition.dir;
