@@ -13,7 +13,6 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use bytes::Bytes;
 use wire::drive::{ConnError, ConnId, Endpoint, Instant, Now};
@@ -103,34 +102,11 @@ pub enum Output {
 }
 
 /// The outputs of one call, in order, and the driver's counter of connection ids.
-#[derive(Clone, Debug, Default)]
-pub struct Outputs {
-    /// In the order in which they must happen. The driver drains it after each call.
-    pub items: Vec<Output>,
-    /// Whether anybody listens to events; when not, making one costs a branch.
-    pub events_wanted: bool,
-    next_conn: u64,
-}
+pub type Outputs = wire::drive::Outputs<Output>;
 
-impl Outputs {
-    /// An empty list; connection ids begin after `next_conn`.
-    pub fn new(next_conn: u64) -> Outputs {
-        Outputs { items: Vec::new(), events_wanted: true, next_conn }
-    }
-
-    /// A connection id that was never used: the driver takes its own from here, too.
-    pub fn next_conn(&mut self) -> ConnId {
-        self.next_conn += 1;
-        ConnId(self.next_conn)
-    }
-
-    /// Adds an event, if anybody listens.
-    #[inline]
-    pub fn event(&mut self, make: impl FnOnce() -> ClientEvent) {
-        if self.events_wanted {
-            let event = make();
-            self.items.push(Output::Event(event));
-        }
+impl From<ClientEvent> for Output {
+    fn from(event: ClientEvent) -> Output {
+        Output::Event(event)
     }
 }
 

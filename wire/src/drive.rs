@@ -4,6 +4,7 @@
 //! them inputs with the time at which they happen, and carries out the outputs in their order.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub};
 
@@ -133,5 +134,43 @@ impl fmt::Display for ConnError {
             ConnError::UnknownHost => "unknown host",
             ConnError::Closed => "connection closed by peer",
         })
+    }
+}
+
+/// The outputs of one call, in order, and the driver's counter of connection ids.
+#[derive(Clone, Debug)]
+pub struct Outputs<O> {
+    /// In the order in which they must happen. The driver drains it after each call.
+    pub items: Vec<O>,
+    /// Whether anybody listens to events; when not, making one costs a branch.
+    pub events_wanted: bool,
+    next_conn: u64,
+}
+
+impl<O> Default for Outputs<O> {
+    fn default() -> Outputs<O> {
+        Outputs { items: Vec::new(), events_wanted: false, next_conn: 0 }
+    }
+}
+
+impl<O> Outputs<O> {
+    /// An empty list, with a listener; connection ids begin after `next_conn`.
+    pub fn new(next_conn: u64) -> Outputs<O> {
+        Outputs { items: Vec::new(), events_wanted: true, next_conn }
+    }
+
+    /// A connection id that was never used: the driver takes its own, for accepted connections, from here, too.
+    pub fn next_conn(&mut self) -> ConnId {
+        self.next_conn += 1;
+        ConnId(self.next_conn)
+    }
+
+    /// Adds an event, if anybody listens.
+    #[inline]
+    pub fn event<E: Into<O>>(&mut self, make: impl FnOnce() -> E) {
+        if self.events_wanted {
+            let event = make();
+            self.items.push(event.into());
+        }
     }
 }

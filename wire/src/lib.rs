@@ -14,9 +14,11 @@ pub mod error;
 pub mod frame;
 pub mod framing;
 pub mod messages;
+pub mod nearest;
 pub mod records;
 pub mod rope;
 pub mod schema;
+pub mod topic_partition;
 pub mod uuid;
 
 pub use api::{ApiInfo, ApiKey, VersionRange};
@@ -24,4 +26,5 @@ pub use codec::{DecodeError, DecodeReason, EncodeError, Message, Reader, Record,
 pub use codecs::{CodecError, Codecs, Compression};
 pub use error::ErrorCode;
 pub use rope::Rope;
+pub use topic_partition::TopicPartition;
 pub use uuid::Uuid;

@@ -256,34 +256,6 @@ fn millionths(text: &str) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
-/// The known word nearest to `word`, if one is near enough to be what was meant.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
-    known
-        .map(|candidate| (distance(word, candidate, limit), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, or anything above `limit` once it must be above it.
-fn distance(a: &str, b: &str, limit: usize) -> usize {
-    if a.len().abs_diff(b.len()) > limit {
-        return limit + 1;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,13 +308,5 @@ mod tests {
         ] {
             assert_eq!(millionths(text), want, "{text}");
         }
-    }
-
-    #[test]
-    fn a_near_word_is_found_and_a_far_one_is_not() {
-        let known = ["retention.ms", "retention.bytes", "segment.ms"];
-        assert_eq!(nearest("retention.msec", known.into_iter()), Some("retention.ms"));
-        assert_eq!(nearest("segmnt.ms", known.into_iter()), Some("segment.ms"));
-        assert_eq!(nearest("colour", known.into_iter()), None);
     }
 }

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use wire::drive::{Endpoint, Nanos};
 
-pub use def::{Check, ConfigKey, InvalidValue, Kind, Update, Value, nearest};
+pub use def::{Check, ConfigKey, InvalidValue, Kind, Update, Value};
 pub use dynamic::{
     ConfigSource, Described, Dynamic, Overrides, Synonym, validate_broker_override, validate_topic,
 };
@@ -373,7 +373,7 @@ impl NodeConfig {
 }
 
 fn nearest_node_key(name: &str) -> Option<&'static str> {
-    nearest(name, NODE_KEYS.iter().filter(|k| !k.hidden).map(|k| k.name))
+    wire::nearest::nearest(name, NODE_KEYS.iter().filter(|k| !k.hidden).map(|k| k.name))
 }
 
 /// A path on a node's disk: relative to the host's root.

@@ -10,7 +10,6 @@ mod typed;
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
 pub use table::{SETTINGS, Setting};
 pub use typed::{
@@ -80,33 +79,12 @@ pub fn names(kind: ClientKind) -> impl Iterator<Item = &'static str> {
 /// Checks one setting by itself.
 pub fn check(kind: ClientKind, name: &str, value: &str) -> Result<(), ConfigError> {
     let Some(setting) = setting(kind, name) else {
-        return Err(ConfigError::Unknown { name: name.to_string(), nearest: nearest(name, names(kind)) });
+        return Err(ConfigError::Unknown {
+            name: name.to_string(),
+            nearest: wire::nearest::nearest(name, names(kind)),
+        });
     };
     setting.check(value)
-}
-
-/// The name among `known` that differs least from `name`, if it differs by no more than a third.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|candidate| (distance(name, candidate), candidate))
-        .min_by_key(|&(distance, _)| distance)
-        .filter(|&(distance, candidate)| distance * 3 <= candidate.len().max(name.len()))
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = core::mem::replace(&mut row[0], i + 1);
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

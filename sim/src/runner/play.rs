@@ -11,7 +11,9 @@ use super::evaluate;
 use super::observer::Observer;
 use super::setup::TopicMaker;
 use super::view::Look;
-use crate::scenario::{Client, Cut, Duration, Expect, Heal, Link, Scenario, Step, Unsynced, Verb, Want, Who};
+use crate::scenario::{
+    Client, Cut, Direction, Duration, Expect, Heal, Link, Scenario, Step, Verb, Want, Who,
+};
 use crate::world::chance::{Chance, derive};
 use crate::world::{
     self, Between, DiskFault, FaultKind, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError,
@@ -384,7 +386,7 @@ impl Player {
             Verb::PowerOff(whom, unsynced) => {
                 for name in self.resolve_step(stage, step, "power off", whom, report)? {
                     let host = stage.world().host_of(proc_of(stage, &name)?);
-                    self.verb(stage.power_off(host, unsynced_of(*unsynced)).await, "power_off")?;
+                    self.verb(stage.power_off(host, *unsynced).await, "power_off")?;
                 }
             }
             Verb::Pause(whom) => {
@@ -423,7 +425,7 @@ impl Player {
             Verb::Cut(cut) => {
                 let (a, b) = self.sides(stage, &cut.a, &cut.b)?;
                 self.tell_step(stage, step, format!("cut {}", sides_text(cut)));
-                stage.world_mut().cut(&a, &b, direction_of(cut.direction), cut.reset);
+                stage.world_mut().cut(&a, &b, cut.direction, cut.reset);
             }
             Verb::Heal(Heal::All) => {
                 self.tell_step(stage, step, "heal all cuts".to_owned());
@@ -436,7 +438,7 @@ impl Player {
             Verb::Heal(Heal::Between(cut)) => {
                 let (a, b) = self.sides(stage, &cut.a, &cut.b)?;
                 self.tell_step(stage, step, format!("heal {}", sides_text(cut)));
-                stage.world_mut().heal(&a, &b, direction_of(cut.direction));
+                stage.world_mut().heal(&a, &b, cut.direction);
             }
             Verb::Link(link) => self.link(stage, step, link)?,
             Verb::Disk(fault) => {
@@ -576,7 +578,7 @@ impl Player {
             parts.join(", ")
         });
         self.tell_step(stage, step, format!("link {} to {}: {what}", names(&link.from), names(&link.to)));
-        stage.world_mut().set_link(&a, &b, direction_of(link.direction), spec);
+        stage.world_mut().set_link(&a, &b, link.direction, spec);
         Ok(())
     }
 
@@ -786,29 +788,13 @@ fn flatten(steps: &[Step], bindings: &[(String, Who)], plan: &mut Vec<Planned>) 
     }
 }
 
-fn direction_of(direction: crate::scenario::Direction) -> world::Direction {
-    match direction {
-        crate::scenario::Direction::Both => world::Direction::Both,
-        crate::scenario::Direction::Forth => world::Direction::Forth,
-        crate::scenario::Direction::Back => world::Direction::Back,
-    }
-}
-
-fn unsynced_of(unsynced: Unsynced) -> world::Unsynced {
-    match unsynced {
-        Unsynced::ByChance => world::Unsynced::ByChance,
-        Unsynced::Lost => world::Unsynced::Lost,
-        Unsynced::Kept => world::Unsynced::Kept,
-    }
-}
-
 fn sides_text(cut: &Cut) -> String {
     let names = |all: &[Who]| all.iter().map(Who::to_string).collect::<Vec<_>>().join(", ");
     let between = format!("{} | {}", names(&cut.a), names(&cut.b));
     match cut.direction {
-        crate::scenario::Direction::Both => between,
-        crate::scenario::Direction::Forth => format!("{between}, forth only"),
-        crate::scenario::Direction::Back => format!("{between}, back only"),
+        Direction::Both => between,
+        Direction::Forth => format!("{between}, forth only"),
+        Direction::Back => format!("{between}, back only"),
     }
 }
 

@@ -19,6 +19,8 @@ pub use tree::Problem;
 use tree::Tree;
 pub use units::{Duration, DurationRange};
 
+pub use crate::world::{Direction, Unsynced};
+
 /// A scenario file that was read and checked, before a variant is chosen.
 #[derive(Clone, Debug)]
 pub struct Sheet {
@@ -425,30 +427,6 @@ impl std::fmt::Display for Pattern {
             Pattern::Regex(r) => write!(f, "/{r}/"),
         }
     }
-}
-
-/// What a power loss does to bytes that were not synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Unsynced {
-    /// Any part of them may survive.
-    #[default]
-    ByChance,
-    /// All are lost.
-    Lost,
-    /// All survive.
-    Kept,
-}
-
-/// Which way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Direction {
-    /// Both ways.
-    #[default]
-    Both,
-    /// What the first sends to the second.
-    Forth,
-    /// What the second sends to the first.
-    Back,
 }
 
 /// A cut.

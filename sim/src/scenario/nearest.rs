@@ -1,15 +1,6 @@
-//! The nearest known word to a mistyped one.
+//! The nearest known word to a mistyped one, as a refusal tells it.
 
-/// The known word that was most likely meant: at most a third of its letters differ.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    known
-        .into_iter()
-        .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k))
-        .filter(|(distance, k)| *distance <= (k.chars().count().max(word.chars().count()) / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, k)| k)
-}
+pub use wire::nearest::nearest;
 
 /// `did you mean "x"?`, or all known words if none is near and they are few.
 pub fn suggestion(word: &str, known: &[&str]) -> Option<String> {
@@ -25,9 +16,7 @@ mod tests {
 
     #[test]
     fn near_and_far() {
-        assert_eq!(nearest("kil", ["kill", "stop"]), Some("kill"));
-        assert_eq!(nearest("broker1", ["broker-1", "broker-2"]), Some("broker-1"));
-        assert_eq!(nearest("elephant", ["kill", "stop"]), None);
+        assert_eq!(suggestion("kil", &["kill", "stop"]).unwrap(), "did you mean \"kill\"?");
         assert_eq!(suggestion("elephant", &["kill", "stop"]).unwrap(), "known here: kill, stop");
     }
 }
