@@ -168,7 +168,7 @@ enum Due {
     Fetch { conn: ConnId, node: i32, version: i16, correlation: i32, wanted: Vec<(i32, i64)>, session: i32 },
 }
 
-/// Answers a request of an API that the cluster does not have: its version and frame in, a whole frame out, or
+/// Answers requests of an API in the cluster's stead: version, correlation id and body in, a whole frame out, or
 /// silence.
 pub type Handler = Box<dyn FnMut(i16, i32, &mut Reader<'_>) -> Option<Rope>>;
 
@@ -195,6 +195,8 @@ pub struct Fake {
     pub seen: Vec<Seen>,
     pub events: Vec<(Instant, ClientEvent)>,
     pub exit: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
     /// A digest of all that the client put out.
     pub trace: Vec<u8>,
     conns: BTreeMap<ConnId, i32>,
@@ -243,6 +245,8 @@ impl Fake {
             seen: Vec::new(),
             events: Vec::new(),
             exit: None,
+            stdout: String::new(),
+            stderr: String::new(),
             trace: Vec::new(),
             conns: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -377,7 +381,8 @@ impl Fake {
             Output::Send { conn, frame } => self.later(LATENCY, Due::ToBroker { conn, frame }),
             Output::Close { conn } => drop(self.conns.remove(&conn)),
             Output::Event(event) => self.events.push((self.now, event)),
-            Output::Stdout(_) | Output::Stderr(_) => {}
+            Output::Stdout(text) => self.stdout.push_str(&text),
+            Output::Stderr(text) => self.stderr.push_str(&text),
             Output::Exit { code } => self.exit = Some(code),
         }
     }
@@ -432,6 +437,13 @@ impl Fake {
             return self.break_off(conn);
         }
         let correlation = header.correlation_id;
+        if let Some(handler) = self.handlers.get_mut(&key) {
+            if let Some(frame) = handler(version, correlation, &mut r) {
+                let frame = frame.slice(4, frame.len() - 4);
+                self.later(LATENCY, Due::ToClient { input: Input::Frame { conn, frame } });
+            }
+            return;
+        }
         match key {
             ApiKey::ApiVersions => self.api_versions(conn, version, correlation),
             ApiKey::Metadata => {
@@ -467,14 +479,7 @@ impl Fake {
                 let response = self.epoch_ends(node, &request);
                 self.answer_unless(fall, conn, key, version, correlation, &response);
             }
-            other => {
-                let handler = self.handlers.get_mut(&other);
-                let handler = handler.unwrap_or_else(|| panic!("the scripted broker does not know {other}"));
-                if let Some(frame) = handler(version, correlation, &mut r) {
-                    let frame = frame.slice(4, frame.len() - 4);
-                    self.later(LATENCY, Due::ToClient { input: Input::Frame { conn, frame } });
-                }
-            }
+            other => panic!("the scripted broker does not know {other}"),
         }
         if fall == Fall::DoAndBreak {
             self.break_off(conn);

@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::java::{DEFAULT_ROOM, hash_of_text, hash_order};
 use super::options::{Opt, Options, flag, value};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::{AlterConfig, AlterOp, ConfigEntry, ConfigResource};
@@ -315,7 +316,8 @@ fn described(s: &mut Session<'_>, entity: &Entity) -> Ran<Vec<String>> {
     match entity.kind.as_str() {
         "topics" => {
             let asked = s.ask(|admin, now| admin.list_topics(now, true))?;
-            Ok(got(result_of!(asked, Topics))?.into_iter().map(|topic| topic.name).collect())
+            let names = got(result_of!(asked, Topics))?.into_iter().map(|topic| topic.name);
+            Ok(hash_order(DEFAULT_ROOM, names, |name| hash_of_text(name)))
         }
         "brokers" => {
             let asked = s.ask(|admin, now| admin.describe_cluster(now, false))?;

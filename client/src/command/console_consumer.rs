@@ -441,7 +441,8 @@ fn consumer_settings(spec: &CommandSpec, options: &Options, terminal: &mut Termi
     match settings.get("auto.offset.reset").filter(|reset| *reset != "earliest") {
         Some(reset) if from_beginning => {
             terminal.complain(format!(
-                "Can't simultaneously specify --from-beginning and 'auto.offset.reset={reset}', please remove one option"
+                "Can't simultaneously specify --from-beginning and 'auto.offset.reset={reset}', please remove one \
+                 option"
             ));
             return Err(Stop::Exit(1));
         }
@@ -476,7 +477,8 @@ fn check_group(options: &Options, settings: &Settings, terminal: &mut Terminal<'
         (true, false) => return Ok(()),
     };
     terminal.complain(format!(
-        "{what} needs consumer groups, which are not supported yet: use --topic, alone or with --partition and --offset."
+        "{what} needs consumer groups, which are not supported yet: use --topic, alone or with --partition and \
+         --offset."
     ));
     Err(Stop::Exit(1))
 }

@@ -7,12 +7,15 @@ use alloc::vec::Vec;
 
 use super::session::Exception;
 
+/// Headers in their order; a value may be null.
+type HeaderList = Vec<(String, Option<Vec<u8>>)>;
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LineRecord {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: HeaderList,
 }
 
 /// How lines are read.
@@ -107,7 +110,7 @@ impl LineReader {
         }
     }
 
-    fn headers(&self, text: &str) -> Result<Vec<(String, Option<Vec<u8>>)>, Exception> {
+    fn headers(&self, text: &str) -> Result<HeaderList, Exception> {
         let mut headers = Vec::new();
         for pair in text.split(self.headers_separator.as_str()) {
             match pair.split_once(self.headers_key_separator.as_str()) {

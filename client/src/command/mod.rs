@@ -20,6 +20,8 @@ mod line_reader;
 mod metadata_quorum;
 mod options;
 mod session;
+#[cfg(test)]
+mod tests;
 mod topic_filter;
 mod topics;
 

@@ -142,7 +142,7 @@ enum Answer {
 #[derive(Clone)]
 pub(super) struct Calls {
     tool: Tool,
-    admin: Option<Admin>,
+    admin: Option<Box<Admin>>,
     answers: Vec<Answer>,
     /// The texts that were printed.
     printed: usize,
@@ -190,13 +190,13 @@ impl Calls {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.admin.as_ref().filter(|_| self.exit.is_none()).and_then(Admin::next_deadline)
+        self.admin.as_ref().filter(|_| self.exit.is_none()).and_then(|admin| admin.next_deadline())
     }
 
     /// Whether answers have come.
     fn take_answers(&mut self) -> bool {
         let mut came = false;
-        while let Some((id, result)) = self.admin.as_mut().and_then(Admin::take_result) {
+        while let Some((id, result)) = self.admin.as_mut().and_then(|admin| admin.take_result()) {
             let waiting = |answer: &&mut Answer| matches!(answer, Answer::Waiting(call) if *call == id);
             let answer = self.answers.iter_mut().find(waiting).expect("every call is the tool's");
             *answer = Answer::Came(result);
@@ -377,7 +377,7 @@ impl Session<'_> {
             .map_err(|cause| failed_construct("Failed to create new KafkaAdminClient", cause))?;
         let config = AdminConfig::parse(&settings)?;
         let rng = fork(&mut self.calls.rng);
-        self.calls.admin = Some(Admin::new(config, "adminclient-1", endpoints, rng));
+        self.calls.admin = Some(Box::new(Admin::new(config, "adminclient-1", endpoints, rng)));
         Ok(())
     }
 

@@ -308,8 +308,8 @@ fn create(s: &mut Session<'_>, options: &Options) -> Ran {
     let configs = topic_configs(options)?;
     if name.contains(['.', '_']) {
         s.line(
-            "WARNING: Due to limitations in metric names, topics with a period ('.') or underscore ('_') could collide. \
-             To avoid issues it is best to use either, but not both.",
+            "WARNING: Due to limitations in metric names, topics with a period ('.') or underscore ('_') could \
+             collide. To avoid issues it is best to use either, but not both.",
         );
     }
     if replication_factor.is_some_and(|factor| !(1..=i32::from(i16::MAX)).contains(&factor)) {
