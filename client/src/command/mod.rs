@@ -27,6 +27,7 @@ mod topics;
 
 pub mod dump_log;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -109,7 +110,7 @@ pub struct CommandProcess {
 
 #[derive(Clone)]
 enum State {
-    Calls(Calls),
+    Calls(Box<Calls>),
     Producer(ConsoleProducer),
     Consumer(ConsoleConsumer),
     /// There is no such tool.
@@ -123,7 +124,7 @@ impl CommandProcess {
         let name = spec.words.first().map_or("", String::as_str);
         let kind = TOOLS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let state = match kind {
-            Some(Kind::Calls(tool)) => State::Calls(Calls::new(tool, rng)),
+            Some(Kind::Calls(tool)) => State::Calls(Box::new(Calls::new(tool, rng))),
             Some(Kind::Producer) => State::Producer(ConsoleProducer::new(rng)),
             Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
             None => State::Unknown,

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn names_are_unique_for_each_kind() {
         for kind in [ClientKind::Producer, ClientKind::Consumer, ClientKind::Admin] {
-            let mut all: Vec<_> = names(kind).collect();
+            let mut all: alloc::vec::Vec<_> = names(kind).collect();
             all.sort_unstable();
             assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "{kind:?}");
         }

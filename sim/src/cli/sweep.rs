@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use clap::Args;
 use indicatif::{ParallelProgressIterator, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -93,13 +92,13 @@ pub fn sweep(args: &SweepArgs) -> u8 {
         .filter(|seed| (seed - args.seeds.0) % parts == index - 1)
         .flat_map(|seed| scenarios.iter().map(move |s| (s, seed)))
         .collect();
-    let started = Instant::now();
+    let taken = runner::stopwatch();
     let (lines, interrupted) = match run_all(args, &work) {
         Ok(done) => done,
         Err(why) => return refuse(&why),
     };
     let worst = lines.iter().map(|l| l.verdict).max_by_key(|v| severity(*v)).unwrap_or(Verdict::Pass);
-    report(args, &lines, work.len(), started.elapsed().as_secs_f64(), interrupted);
+    report(args, &lines, work.len(), taken(), interrupted);
     if interrupted { INTERRUPTED } else { worst.exit_code() }
 }
 

@@ -103,7 +103,7 @@ impl Player {
         for client in &self.scenario.clients {
             let ClientKind::Consumer { partitions, .. } = &client.kind else { continue };
             for name in client.processes() {
-                if !world.proc(&name).is_some_and(|p| world.state(p) == ProcState::Running) {
+                if world.proc(&name).is_none_or(|p| world.state(p) != ProcState::Running) {
                     continue;
                 }
                 for at in partitions {

@@ -51,11 +51,7 @@ pub struct Outcome {
 
 /// Runs a scenario once. An error is a world that cannot be built or files that cannot be written.
 pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how long the run took in real time is told, and decides nothing"
-    )]
-    let started = std::time::Instant::now();
+    let taken = stopwatch();
     let mut world = build::world(scenario, options.seed)?;
     if options.trace {
         world.start_trace();
@@ -76,8 +72,19 @@ pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String>
         world.procs().nth(proc as usize).map_or_else(|| "world".to_owned(), |p| world.name(p).to_string())
     };
     let trace = trace.iter().map(|item| item.line(&name(item.proc))).collect();
-    let report = report(scenario, options, &world, &player, ended, &trail, started.elapsed().as_secs_f64());
+    let report = report(scenario, options, &world, &player, ended, &trail, taken());
     Ok(Outcome { report, trail, trace })
+}
+
+/// Says how many seconds of real time have passed since it was made.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "how long something took in real time is told, and decides nothing"
+)]
+pub fn stopwatch() -> impl Fn() -> f64 {
+    let started = std::time::Instant::now();
+    move || started.elapsed().as_secs_f64()
 }
 
 /// The whole story: start-up, steps, end.

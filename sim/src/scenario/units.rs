@@ -55,7 +55,7 @@ pub fn duration(text: &str) -> Option<Duration> {
     };
     let value = (number * ns).round();
     // 2^53 ns are 104 days: beyond that a float no longer holds every nanosecond, and no run is that long.
-    (value >= 0.0 && value < 9.0e15).then_some(Duration(value as u64))
+    (0.0..9.0e15).contains(&value).then_some(Duration(value as u64))
 }
 
 /// A duration, or two with `..` between them, the first not the longer.
@@ -96,7 +96,7 @@ pub fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     let value = number * factor as f64;
-    (value >= 0.0 && value < 9.0e15).then_some(value as u64)
+    (0.0..9.0e15).contains(&value).then_some(value as u64)
 }
 
 /// `100KiB/s`, in bytes per second.

@@ -44,6 +44,11 @@ fn compressed(compression: Compression) -> BatchOptions {
     BatchOptions { compression, ..BatchOptions::default() }
 }
 
+/// Offset and position.
+type OffsetEntries = Vec<(i64, u32)>;
+/// Timestamp and offset.
+type TimeEntries = Vec<(i64, i64)>;
+
 /// A log on a disk of its own.
 #[derive(Clone)]
 struct Bench {
@@ -107,8 +112,8 @@ impl Bench {
         }
     }
 
-    /// `(offset, position)` of each entry of a segment's offset index, and its time index.
-    fn indexes(&mut self, base: i64) -> (Vec<(i64, u32)>, Vec<(i64, i64)>) {
+    /// The entries of a segment's offset index and of its time index.
+    fn indexes(&mut self, base: i64) -> (OffsetEntries, TimeEntries) {
         let index = self.disk.read_file(&segment::path(DIR, base, "index")).unwrap();
         let times = self.disk.read_file(&segment::path(DIR, base, "timeindex")).unwrap();
         let i32_at = |b: &[u8], at: usize| i32::from_be_bytes(b[at..at + 4].try_into().unwrap());
