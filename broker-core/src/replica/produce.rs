@@ -364,8 +364,11 @@ impl ReplicaManager {
                 -1 => &mut partition.produce_waiters,
                 _ => &mut partition.flush_waiters,
             };
-            assert!(waiters.back().is_none_or(|w| w.required_offset <= part.required_offset));
-            waiters.push_back(ProduceWaiter { required_offset: part.required_offset, op });
+            // A batch of an idempotent producer that came again waits where it lies: others may wait behind it already.
+            let behind = |w: &&ProduceWaiter| w.required_offset > part.required_offset;
+            let behind = waiters.iter().rev().take_while(behind).count();
+            let waiter = ProduceWaiter { required_offset: part.required_offset, op };
+            waiters.insert(waiters.len() - behind, waiter);
         }
     }
 

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use wire::batch::{BatchBuilder, BatchOptions};
 use wire::error::ErrorCode;
+use wire::frame::ResponseHeader;
 use wire::messages::create_topics_request::CreatableTopic;
 use wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::messages::*;
-use wire::{Rope, Uuid};
+use wire::{ApiKey, Message, Reader, Rope, Uuid};
 
 use super::lab::{Client, Lab};
 use crate::io::Listener;
@@ -108,14 +109,8 @@ fn what_is_no_request_for_an_id_without_transactions_is_refused() {
     assert_eq!(error, ErrorCode::INVALID_TRANSACTION_TIMEOUT.0);
 }
 
-/// Sends a batch of two records as a producer of this id; the error and the base offset.
-fn produce(
-    lab: &mut Lab,
-    client: &mut Client,
-    topic: Uuid,
-    producer: i64,
-    base_sequence: i32,
-) -> (ErrorCode, i64) {
+/// A Produce request, acks=all, with a batch of two records of a producer of this id.
+fn two_records(topic: Uuid, producer: i64, base_sequence: i32) -> ProduceRequest<'static> {
     let mut builder = BatchBuilder::with_capacity(512);
     for value in ["a", "b"] {
         builder.append(1_795_209_600_000, None, Some(value.as_bytes()), &[]);
@@ -123,7 +118,7 @@ fn produce(
     let options =
         BatchOptions { producer_id: producer, producer_epoch: 0, base_sequence, ..BatchOptions::default() };
     let records = Some(Rope::from(builder.finish(&codecs::StdCodecs, &options).unwrap()));
-    let request = ProduceRequest {
+    ProduceRequest {
         acks: -1,
         timeout_ms: 30_000,
         topic_data: vec![TopicProduceData {
@@ -132,11 +127,23 @@ fn produce(
             partition_data: vec![PartitionProduceData { index: 0, records }],
         }],
         transactional_id: None,
-    };
-    lab.ask(client, 13, &request, |r| {
-        let p = &r.responses[0].partition_responses[0];
-        (ErrorCode(p.error_code), p.base_offset)
-    })
+    }
+}
+
+fn outcome(response: &ProduceResponse<'_>) -> (ErrorCode, i64) {
+    let p = &response.responses[0].partition_responses[0];
+    (ErrorCode(p.error_code), p.base_offset)
+}
+
+/// Sends a batch of two records and waits for the answer: the error and the base offset.
+fn produce(
+    lab: &mut Lab,
+    client: &mut Client,
+    topic: Uuid,
+    producer: i64,
+    base_sequence: i32,
+) -> (ErrorCode, i64) {
+    lab.ask(client, 13, &two_records(topic, producer, base_sequence), |r| outcome(&r))
 }
 
 /// A topic with one partition, which broker 1 leads.
@@ -172,6 +179,29 @@ fn a_batch_that_is_sent_twice_is_appended_once_also_to_the_next_leader() {
     // What the follower copied told it of the producer.
     assert_eq!(produce(&mut lab, &mut two, id, producer, 2), (ErrorCode::NONE, 2));
     assert_eq!(produce(&mut lab, &mut two, id, producer, 4), (ErrorCode::NONE, 4));
+    lab.check_invariants();
+}
+
+#[test]
+fn a_batch_that_comes_again_while_it_waits_is_answered_with_the_first() {
+    let mut lab = started(2, &[]);
+    let mut clients = [1, 1, 1].map(|broker| client(&mut lab, broker));
+    let id = topic(&mut lab, &mut clients[0], vec![1, 2]);
+    assert_eq!(produce(&mut lab, &mut clients[0], id, 7, 0), (ErrorCode::NONE, 0));
+    lab.cut("broker-2");
+    // The last one comes when a later batch waits already.
+    for (client, base_sequence) in clients.iter_mut().zip([2, 4, 2]) {
+        lab.send(client, 13, &two_records(id, 7, base_sequence));
+        lab.run(20);
+    }
+    for (client, base_offset) in clients.iter().zip([2, 4, 2]) {
+        // The controller fences the follower after its session; then the leader goes on alone.
+        let frame = lab.answer(client, 20_000).expect("an answer");
+        let mut reader = Reader::new(&frame);
+        ResponseHeader::decode(&mut reader, ApiKey::Produce, 13).unwrap();
+        let response = ProduceResponse::decode(&mut reader, 13).unwrap();
+        assert_eq!(outcome(&response), (ErrorCode::NONE, base_offset));
+    }
     lab.check_invariants();
 }
 
