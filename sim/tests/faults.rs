@@ -14,7 +14,7 @@ struct Fault {
     story: &'static str,
 }
 
-const FAULTS: [Fault; 2] = [
+const FAULTS: [Fault; 3] = [
     Fault {
         scenario: "labs/power-loss",
         variant: Some("flushed"),
@@ -28,6 +28,13 @@ const FAULTS: [Fault; 2] = [
         seed: 4,
         story: "with flush.messages=1 a follower waited for a flush that nobody had begun: that of what it found on \
                 its disk after the power loss (broker-core/src/replica/storage.rs)",
+    },
+    Fault {
+        scenario: "labs/quorum-of-three",
+        variant: None,
+        seed: 1,
+        story: "a producer's retry of what was appended already waits for an older offset than requests that came \
+                after the first attempt: the purgatory took its waiters for ordered (broker-core/src/replica/produce.rs)",
     },
 ];
 
