@@ -1,4 +1,5 @@
 //! What a log costs: appending as leader and follower, reading at the tail and far behind it, recovery.
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a benchmark reads the real clock")]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -15,7 +15,7 @@
 //!    [`Controller::deadline`] is due;
 //! 4. [`Controller::resign`] when another leads, or nobody.
 //!
-//! Inside, a module for each of Kafka's managers; all are methods on [`State`](state::State) that look at the state and
+//! Inside, a module for each of Kafka's managers; all are methods on `State` that look at the state and
 //! return records with an answer. [`partition_change`] and [`placement`] are pure functions.
 
 pub mod answer;

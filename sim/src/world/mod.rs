@@ -1,8 +1,8 @@
 //! The simulated world: hosts, processes, links, disks and clocks in virtual time.
 //!
-//! - One [`Agenda`](agenda::Agenda) holds everything that will happen; [`World::step`] takes the next thing and lets the
+//! - One [`Agenda`] holds everything that will happen; [`World::step`] takes the next thing and lets the
 //!   process that it concerns handle it. A run is a function of what was built, the seed and the verbs; its
-//!   [digest](digest) says so.
+//!   [digest] says so.
 //! - The world is a value: a clone is a copy that can be run on by itself, with the digest that the original would have.
 //! - [`run`] drives a world inside one madsim runtime on a fresh thread. Each process is a madsim node there; kill, start
 //!   and pause are the runtime's own, and one plug-in hears of them (see [`runtime`]).

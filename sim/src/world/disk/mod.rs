@@ -9,7 +9,7 @@
 //!   file's new bytes a beginning torn at sector size, perhaps with sectors that never were written, of a truncation
 //!   perhaps nothing; each file for itself.
 //!
-//! Bytes lie in the world's [`ChunkStore`](super::chunks::ChunkStore).
+//! Bytes lie in the world's [`ChunkStore`].
 
 mod file;
 mod port;
