@@ -137,6 +137,16 @@ fn the_table_of_labs_is_complete() {
 }
 
 #[test]
+fn the_commands_are_all_named() {
+    let named: BTreeSet<String> = mentions(&read("README.md"))
+        .into_iter()
+        .flatten()
+        .filter(|m| m.starts_with("kafka-") && !m.contains('*'))
+        .collect();
+    assert_eq!(named, client::command::names().map(str::to_owned).collect());
+}
+
+#[test]
 fn the_exit_codes_are_those_of_the_verdicts() {
     let readme = read("README.md");
     for verdict in [
