@@ -20,7 +20,7 @@ use wire::{Codecs, Rope};
 
 use crate::command::CommandProcess;
 use crate::event::ClientEvent;
-use crate::workload::{ConsumerClient, ProducerClient, ReaderClient};
+use crate::workload::{AdminClient, ConsumerClient, ProducerClient, ReaderClient};
 
 /// What happens to a client process.
 #[derive(Clone, Debug)]
@@ -121,6 +121,8 @@ pub enum Process {
     Reader(Box<ReaderClient>),
     /// A `kafka-*` command.
     Command(Box<CommandProcess>),
+    /// A command again and again.
+    Admin(Box<AdminClient>),
 }
 
 impl Process {
@@ -131,6 +133,7 @@ impl Process {
             Process::Consumer(process) => process.handle(now, input, codecs, out),
             Process::Reader(process) => process.handle(now, input, codecs, out),
             Process::Command(process) => process.handle(now, input, codecs, out),
+            Process::Admin(process) => process.handle(now, input, codecs, out),
         }
     }
 
@@ -141,6 +144,7 @@ impl Process {
             Process::Consumer(process) => process.deadline(),
             Process::Reader(process) => process.deadline(),
             Process::Command(process) => process.deadline(),
+            Process::Admin(process) => process.deadline(),
         }
     }
 }

@@ -21,7 +21,7 @@ fn the_first_lab_reads_as_it_is_written() {
     assert_eq!((*rate, *keys, *size), (100.0, 20, 100));
     let kill = scenario.steps.iter().find(|s| s.verb.word() == "kill").unwrap();
     assert!(kill.note.as_ref().unwrap().starts_with("Like pulling the process"));
-    let Verb::Expect(expect) = &scenario.steps[4].verb else { panic!("step 4 expects") };
+    let Verb::Expect(expect) = &scenario.steps[5].verb else { panic!("step 5 expects") };
     assert_eq!(expect.on, Subject::Partition("purchases".into(), 0));
     assert_eq!(expect.fields.len(), 3);
     assert_eq!(scenario.warnings, Vec::<String>::new());

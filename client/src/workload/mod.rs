@@ -4,6 +4,7 @@
 //! `k0`, `k1`, … in turn. Message `i` is due at start + i / rate, so two runs make the same messages at the same
 //! times. A process that is started again goes on with the number that it is given.
 
+mod admin;
 mod consumer;
 mod polled;
 mod producer;
@@ -17,6 +18,7 @@ use wire::drive::Nanos;
 use crate::event::TopicPartition;
 use crate::metadata::Metadata;
 
+pub use admin::{AdminClient, AdminSpec};
 pub use consumer::{Assignment, ConsumerClient, ConsumerSpec, From};
 pub use polled::message_of;
 pub use producer::{ProducerClient, ProducerSpec};

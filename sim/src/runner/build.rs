@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use broker_core::config::NodeConfig;
 use broker_core::node::NewCluster;
+use client::command::CommandSpec;
 use client::workload::{
-    Assignment, ConsumerClient, ConsumerSpec, From as ClientFrom, Names, ProducerClient, ProducerSpec, Rate,
-    ReaderClient, ReaderSpec,
+    AdminClient, AdminSpec, Assignment, ConsumerClient, ConsumerSpec, From as ClientFrom, Names,
+    ProducerClient, ProducerSpec, Rate, ReaderClient, ReaderSpec,
 };
 use client::{Process, TopicPartition};
 use rand_core::SeedableRng;
@@ -208,8 +209,18 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 Ok(Process::Consumer(Box::new(made.map_err(|e| e.to_string())?)))
             })
         }
-        ClientKind::Transactional { .. } | ClientKind::Admin { .. } => {
-            Arc::new(|_| Err("this kind of client is not run by this version".to_owned()))
+        ClientKind::Admin { every, words, .. } => {
+            let command = CommandSpec { words: words.clone(), files: BTreeMap::new(), config };
+            let spec = AdminSpec { name, command, every: (Nanos(every.low.0), Nanos(every.high.0)) };
+            Arc::new(move |boot| {
+                Ok(Process::Admin(Box::new(AdminClient::new(
+                    spec.clone(),
+                    client::Rng::from_seed(boot.seed),
+                ))))
+            })
+        }
+        ClientKind::Transactional { .. } => {
+            Arc::new(|_| Err("transactional clients are not run by this version".to_owned()))
         }
     }
 }

@@ -199,9 +199,7 @@ impl Observer {
     fn hear(&mut self, world: &World, happened: Happened) {
         let Happened { at, proc, what } = happened;
         let Some((name, role)) = proc.and_then(|p| self.roles.get(&p).cloned()) else {
-            if let What::Link(text) | What::Disk(text) | What::Clock(text) = what {
-                self.tell(at, "network", text, Tone::Plain);
-            }
+            // What the network does is told by the step that does it.
             return;
         };
         match (what, role) {
@@ -220,7 +218,7 @@ impl Observer {
             }
             (What::Proc(event), role) => self.proc_event(at, &name, &role, &event),
             (What::Disk(text), _) => self.tell(at, &name, text, Tone::Bad),
-            (What::Clock(text) | What::Link(text), _) => self.tell(at, &name, text, Tone::Plain),
+            (What::Clock(text), _) => self.tell(at, &name, text, Tone::Plain),
             _ => {}
         }
     }

@@ -1,11 +1,12 @@
 //! From a checked tree to the types of a scenario: names, references, and what no table can say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::expect;
 use super::format::{CLIENT_KINDS, STEP_COMMON, VERBS, companions};
 use super::nearest::{nearest, suggestion};
+use super::settings::{Whose, settings};
 use super::tree::{Kind, Problem, Tree};
 use super::units::{self, Duration, DurationRange};
 use super::*;
@@ -87,11 +88,7 @@ fn size_of(tree: &Tree) -> u64 {
     tree.integer().map(|n| n as u64).or_else(|| tree.text().and_then(units::size)).expect("a checked size")
 }
 
-fn config_of(tree: Option<&Tree>) -> BTreeMap<String, String> {
-    tree.map_or(&[][..], Tree::entries).iter().map(|e| (e.key.clone(), scalar_of(&e.value))).collect()
-}
-
-fn scalar_of(tree: &Tree) -> String {
+pub(super) fn scalar_of(tree: &Tree) -> String {
     match &tree.kind {
         Kind::Text(t) | Kind::Number(t) => t.clone(),
         Kind::Bool(b) => b.to_string(),
@@ -151,7 +148,7 @@ fn cluster(tree: &Tree) -> Result<Cluster, Problem> {
     }
     Ok(Cluster {
         nodes,
-        config: config_of(tree.field("config")),
+        config: settings(tree.field("config"), Whose::Node)?,
         network: link_settings(tree.field("network")),
         host: host_cost(tree.field("host")),
     })
@@ -201,7 +198,7 @@ fn push_node(
         broker,
         controller,
         rack: def.and_then(|d| d.field("rack")).and_then(Tree::text).map(str::to_owned),
-        config: config_of(def.and_then(|d| d.field("config"))),
+        config: settings(def.and_then(|d| d.field("config")), Whose::Node)?,
     });
     Ok(())
 }
@@ -270,7 +267,7 @@ fn topics(root: &Tree, cluster: &Cluster) -> Result<Vec<Topic>, Problem> {
             },
             replication_factor: factor as i16,
             assignment,
-            config: config_of(tree.field("config")),
+            config: settings(tree.field("config"), Whose::Topic)?,
             name,
         });
     }
@@ -366,6 +363,12 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
         )
         .help("a client with \"start\": \"later\" waits for a step to start it"));
     }
+    let whose = match kind {
+        "consumer" => client::config::ClientKind::Consumer,
+        "admin" => client::config::ClientKind::Admin,
+        _ => client::config::ClientKind::Producer,
+    };
+    let config = settings(tree.field("config"), Whose::Client(whose))?;
     let kind = match kind {
         "producer" => ClientKind::Producer {
             topic: text("topic").expect("checked"),
@@ -385,14 +388,18 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
             processing,
         },
         "transactional" => return Err(not_yet(tree, "transactional clients")),
-        _ => ClientKind::Admin {
-            every: range_of(tree.field("every").expect("checked")),
-            command: text("command").expect("checked"),
-        },
+        _ => {
+            let line = tree.field("command").expect("checked");
+            ClientKind::Admin {
+                every: range_of(tree.field("every").expect("checked")),
+                command: line.text().expect("checked").to_owned(),
+                words: super::command::tool_words(line)?,
+            }
+        }
     };
     Ok(Client {
         name: name.to_owned(),
-        config: config_of(tree.field("config")),
+        config,
         later: text("start").as_deref() == Some("later"),
         instances: number("instances").unwrap_or(1) as u32,
         rack: text("rack"),

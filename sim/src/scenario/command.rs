@@ -21,14 +21,7 @@ pub const TOOLS: [&str; 9] = [
 /// Reads a `command` step.
 pub(super) fn command(value: &Tree, step: &Tree, names: &mut Names<'_>) -> Result<Command, Problem> {
     let line = value.text().expect("checked").to_owned();
-    let words = words(&line).map_err(|why| Problem::new(value.span.clone(), why))?;
-    if !TOOLS.contains(&words[0].as_str()) {
-        let problem = Problem::new(value.span.clone(), format!("there is no tool \"{}\"", words[0]));
-        return Err(match suggestion(&words[0], &TOOLS) {
-            Some(help) => problem.help(help),
-            None => problem,
-        });
-    }
+    let words = tool_words(value)?;
     let background = step.field("background").and_then(Tree::text).map(str::to_owned);
     if let Some(name) = &background {
         names.background.insert(name.clone());
@@ -58,6 +51,19 @@ pub(super) fn command(value: &Tree, step: &Tree, names: &mut Names<'_>) -> Resul
             .collect(),
         timeout: step.field("timeout").map_or(Duration(120_000_000_000), duration_of),
         background,
+    })
+}
+
+/// A command line split into words, the first of them a known tool.
+pub(super) fn tool_words(value: &Tree) -> Result<Vec<String>, Problem> {
+    let words = words(value.text().expect("checked")).map_err(|why| Problem::new(value.span.clone(), why))?;
+    if TOOLS.contains(&words[0].as_str()) {
+        return Ok(words);
+    }
+    let problem = Problem::new(value.span.clone(), format!("there is no tool \"{}\"", words[0]));
+    Err(match suggestion(&words[0], &TOOLS) {
+        Some(help) => problem.help(help),
+        None => problem,
     })
 }
 

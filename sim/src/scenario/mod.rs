@@ -8,6 +8,7 @@ pub mod command;
 pub mod expect;
 pub mod format;
 pub mod nearest;
+mod settings;
 pub mod shape;
 pub mod tree;
 pub mod units;
@@ -227,6 +228,8 @@ pub enum ClientKind {
         every: DurationRange,
         /// The command line.
         command: String,
+        /// The same, split.
+        words: Vec<String>,
     },
 }
 
