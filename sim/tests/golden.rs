@@ -173,7 +173,7 @@ async fn offsets(stage: &mut Stage, what: &str) -> Vec<String> {
 /// What lies on a disk of the world, and what of the archive it was made from.
 fn now_and_then(world: &World, node: &str, path: &str) -> (Vec<u8>, Vec<u8>) {
     let host = world.host(node).expect("it was added");
-    let now = world.file(host, &format!("{LOG_DIR}/{path}").trim_start_matches('/'));
+    let now = world.file(host, format!("{LOG_DIR}/{path}").trim_start_matches('/'));
     let now = now.unwrap_or_else(|| panic!("{node} has lost {path}"));
     (now, golden::file(&format!("failover/{node}/{path}")))
 }
