@@ -9,9 +9,8 @@ use sim::runner::{self, RunOptions, build};
 use sim::scenario::{self, Scenario};
 use sim::world;
 
-fn sheet(folder: &str, name: &str) -> scenario::Sheet {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(folder).join(format!("{name}.json"));
+fn sheet(name: &str) -> scenario::Sheet {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../scenarios/labs/{name}.json"));
     scenario::load(&path).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -28,23 +27,21 @@ fn passes(scenario: &Scenario, seed: u64) {
 
 #[test]
 fn every_lab_and_variant_ends_as_it_promises() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/labs");
     let mut ran = 0;
-    for kind in ["labs", "faults"] {
-        for file in std::fs::read_dir(folder.join(kind)).unwrap() {
-            let path = file.unwrap().path();
-            if path.extension().is_none_or(|e| e != "json") {
-                continue;
-            }
-            let sheet = sheet(kind, &path.file_stem().unwrap().to_string_lossy());
-            let variants: Vec<Option<&str>> =
-                std::iter::once(None).chain(sheet.variants.iter().map(|v| Some(v.as_str()))).collect();
-            for variant in variants {
-                let scenario = sheet.variant(variant).unwrap();
-                for seed in [1, 2] {
-                    passes(&scenario, seed);
-                    ran += 1;
-                }
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let sheet = sheet(&path.file_stem().unwrap().to_string_lossy());
+        let variants: Vec<Option<&str>> =
+            std::iter::once(None).chain(sheet.variants.iter().map(|v| Some(v.as_str()))).collect();
+        for variant in variants {
+            let scenario = sheet.variant(variant).unwrap();
+            for seed in [1, 2] {
+                passes(&scenario, seed);
+                ran += 1;
             }
         }
     }
@@ -62,14 +59,12 @@ fn seconds_from(report: &reports::RunReport, step: &str, text: &str) -> f64 {
 #[test]
 fn a_kill_takes_nine_seconds_and_a_stop_less_than_one() {
     for seed in 1..=3 {
-        let killed = runner::run(&sheet("labs", "kill-broker-1").variant(None).unwrap(), &options(seed))
-            .unwrap()
-            .report;
+        let killed =
+            runner::run(&sheet("kill-broker-1").variant(None).unwrap(), &options(seed)).unwrap().report;
         let failover = seconds_from(&killed, "kill broker-1", "purchases-0: leader 1 -> 2");
         assert!((8.5..=10.5).contains(&failover), "seed {seed}: {failover} s");
-        let stopped = runner::run(&sheet("labs", "stop-broker-1").variant(None).unwrap(), &options(seed))
-            .unwrap()
-            .report;
+        let stopped =
+            runner::run(&sheet("stop-broker-1").variant(None).unwrap(), &options(seed)).unwrap().report;
         let handover = seconds_from(&stopped, "stop broker-1", "purchases-0: leader 1 -> 2");
         assert!(handover < 1.0, "seed {seed}: {handover} s");
     }
@@ -103,7 +98,7 @@ fn digests_of_a_clone(scenario: &Scenario, seed: u64, at: usize) -> (String, Str
 
 #[test]
 fn a_world_that_was_cloned_at_any_step_ends_with_the_same_digest() {
-    let scenario = sheet("labs", "kill-broker-1").variant(None).unwrap();
+    let scenario = sheet("kill-broker-1").variant(None).unwrap();
     let never_cloned = runner::run(&scenario, &options(7)).unwrap().trail.end;
     let steps = Player::new(Arc::new(scenario.clone()), 7).len();
     assert!(steps >= 10);
