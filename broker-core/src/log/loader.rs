@@ -323,12 +323,14 @@ impl Loader<'_> {
         position: u32,
         end: &SegmentEnd,
     ) -> Result<Option<BatchHeader>, LogError> {
-        let log_path = path(self.dir, segment.base, "log");
-        let header = match segment.header_at(self.disk, position).map_err(at(&log_path))? {
+        let dir = self.dir;
+        let log_path = || path(dir, segment.base, "log");
+        let failed = |error| at(&log_path())(error);
+        let header = match segment.header_at(self.disk, position).map_err(failed)? {
             Ok(header) => header,
             // Not a torn batch but a log of before Kafka 0.11: nothing of it may be cut.
             Err(error @ BatchError::OldMagic(_)) if position == 0 => {
-                return Err(LogError::Malformed { path: log_path, why: alloc::format!("{error}") });
+                return Err(LogError::Malformed { path: log_path(), why: alloc::format!("{error}") });
             }
             Err(_) => return Ok(None),
         };
@@ -343,7 +345,7 @@ impl Loader<'_> {
         }
         let mut batch = Rope::new();
         let size = header.size_in_bytes();
-        self.disk.read(segment.log, u64::from(position), size, &mut batch).map_err(at(&log_path))?;
+        self.disk.read(segment.log, u64::from(position), size, &mut batch).map_err(failed)?;
         Ok(header.check_crc(&batch, self.codecs).is_ok().then_some(header))
     }
 

@@ -117,13 +117,15 @@ pub struct Node {
     rng: Rng,
     net: Net,
     core: Core,
+    /// Asked for more often than it changes: the driver looks at it before and after each input.
+    deadline: Option<(Instant, TimerReason)>,
 }
 
 impl Node {
     /// Takes one input and puts everything that follows from it into `out`. It is total: bad bytes become an answer or a
     /// closed connection. After [`Output::Halt`] or [`Output::Stopped`] it takes nothing any more.
     pub fn handle(&mut self, now: Now, input: Input, disk: &mut dyn Disk, out: &mut Outputs) {
-        let Node { config, codecs, rng, net, core } = self;
+        let Node { config, codecs, rng, net, core, deadline } = self;
         if core.halted {
             return;
         }
@@ -132,28 +134,13 @@ impl Node {
         core.take(&mut ctx, input);
         core.settle(&mut ctx);
         core.check_after(&ctx);
+        *deadline = core.deadline(ctx.net);
     }
 
     /// When to call [`Node::handle`] with [`Input::Timer`], and what for.
+    #[inline]
     pub fn deadline(&self) -> Option<(Instant, TimerReason)> {
-        let core = &self.core;
-        if core.halted {
-            return None;
-        }
-        let broker = core.broker.as_ref();
-        let controller = core.controller.as_ref();
-        let all = [
-            (core.start_at, TimerReason::Start),
-            (self.net.deadline(), TimerReason::Connections),
-            (core.raft.deadline(), TimerReason::Quorum),
-            (controller.and_then(|c| c.controller.deadline()), TimerReason::Controller),
-            (controller.and_then(|c| c.registrar.deadline()), TimerReason::Lifecycle),
-            (broker.and_then(|b| b.lifecycle.deadline()), TimerReason::Lifecycle),
-            (broker.and_then(|b| b.forwarder.deadline()), TimerReason::Forwarding),
-            (broker.and_then(|b| b.producer_ids.deadline()), TimerReason::Forwarding),
-            (broker.and_then(|b| b.replicas.deadline()), TimerReason::Replicas),
-        ];
-        all.into_iter().filter_map(|(at, why)| Some((at?, why))).min()
+        self.deadline
     }
 
     /// The largest frame, in bytes without its size, that may come in on a listener.
@@ -247,6 +234,34 @@ fn kind(listener: &ListenerSpec) -> Listener {
 }
 
 impl Core {
+    /// The soonest deadline of all parts; of equal ones, the part's that comes first.
+    fn deadline(&self, net: &Net) -> Option<(Instant, TimerReason)> {
+        if self.halted {
+            return None;
+        }
+        let mut soonest = self.start_at.map(|at| (at, TimerReason::Start));
+        let mut offer = |at: Option<Instant>, why| {
+            if let Some(at) = at
+                && soonest.is_none_or(|(soonest, _)| at < soonest)
+            {
+                soonest = Some((at, why));
+            }
+        };
+        offer(net.deadline(), TimerReason::Connections);
+        offer(self.raft.deadline(), TimerReason::Quorum);
+        if let Some(role) = &self.controller {
+            offer(role.controller.deadline(), TimerReason::Controller);
+            offer(role.registrar.deadline(), TimerReason::Lifecycle);
+        }
+        if let Some(broker) = &self.broker {
+            offer(broker.lifecycle.deadline(), TimerReason::Lifecycle);
+            offer(broker.forwarder.deadline(), TimerReason::Forwarding);
+            offer(broker.producer_ids.deadline(), TimerReason::Forwarding);
+            offer(broker.replicas.deadline(), TimerReason::Replicas);
+        }
+        soonest
+    }
+
     /// What opening found is told with the first input.
     fn tell_news(&mut self, ctx: &mut Ctx<'_>) {
         if self.start_at.take().is_some() {

@@ -186,7 +186,9 @@ impl Node {
             start_at: Some(now.mono),
             halted: false,
         };
-        Ok(Node { net: Net::new(&config), config: Arc::new(config), codecs, rng, core })
+        let net = Net::new(&config);
+        let deadline = core.deadline(&net);
+        Ok(Node { net, config: Arc::new(config), codecs, rng, core, deadline })
     }
 }
 

@@ -115,7 +115,8 @@ impl Fetched {
             };
             let batch = batch.map_err(|error| corrupt(partition, &format!("{error}")))?;
             let header = batch.header;
-            self.rest = self.rest.slice(batch.bytes.len(), self.rest.len() - batch.bytes.len());
+            let size = batch.bytes.len();
+            self.rest.advance(size);
             self.last_epoch = (header.partition_leader_epoch >= 0).then_some(header.partition_leader_epoch);
             if check_crcs && batch.check_crc(codecs).is_err() {
                 let base = header.base_offset;

@@ -61,7 +61,8 @@ fn parse_number(text: &[u8]) -> Option<u32> {
         number = number.checked_mul(10)?.checked_add((byte - b'0') as u32)?;
         digits += 1;
     }
-    let padded = text[digits..].iter().all(|&byte| byte == PADDING);
+    // To the end, whatever is found: without a way out of the loop it takes many bytes at a time.
+    let padded = text[digits..].iter().fold(true, |padded, &byte| padded & (byte == PADDING));
     (digits > 0 && padded).then_some(number)
 }
 

@@ -179,8 +179,16 @@ impl ProducerClient {
         if !left || self.spec.rate.messages == 0 {
             return None;
         }
-        let after = self.made as u128 * self.spec.rate.per.0 as u128 / self.spec.rate.messages as u128;
-        Some(self.start + Nanos(u64::try_from(after).unwrap_or(u64::MAX)))
+        let Rate { messages, per } = self.spec.rate;
+        // The product leaves 64 bits only after billions of messages, and dividing more than that takes long.
+        let after = match self.made.checked_mul(per.0) {
+            Some(product) => product / messages,
+            None => {
+                let after = u128::from(self.made) * u128::from(per.0) / u128::from(messages);
+                u64::try_from(after).unwrap_or(u64::MAX)
+            }
+        };
+        Some(self.start + Nanos(after))
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -159,10 +159,15 @@ pub struct History {
 }
 
 impl History {
+    /// The place of a partition, if it has one.
+    pub fn find(&self, topic: &str, partition: i32) -> Option<PartitionIndex> {
+        let known = self.partitions.iter().position(|p| p.partition == partition && p.topic == topic);
+        known.map(PartitionIndex)
+    }
+
     /// The place of a partition; new ones are added.
     pub fn partition(&mut self, topic: &str, partition: i32) -> PartitionIndex {
-        let known = self.partitions.iter().position(|p| p.partition == partition && p.topic == topic);
-        PartitionIndex(known.unwrap_or_else(|| {
+        self.find(topic, partition).unwrap_or_else(|| {
             let (slots, displaced, unplaced) = (Slots::default(), Vec::new(), Vec::new());
             self.partitions.push(Partition {
                 topic: topic.to_owned(),
@@ -171,8 +176,8 @@ impl History {
                 displaced,
                 unplaced,
             });
-            self.partitions.len() - 1
-        }))
+            PartitionIndex(self.partitions.len() - 1)
+        })
     }
 
     /// A message was acknowledged at an offset; -1 if the leader did not tell.

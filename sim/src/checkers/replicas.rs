@@ -15,7 +15,8 @@
 //! - `LeaderCompleteness`: a new leader has every committed record.
 //! - `NoCommittedRecordLost`: every committed record lies in at least one replica's log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use broker_core::event::{BatchMark, ChangeReason, Event, PartitionState, TopicPartition};
 
@@ -54,8 +55,7 @@ impl Replica {
 #[derive(Clone, Debug, Default)]
 struct Partition {
     replicas: BTreeMap<i32, Replica>,
-    /// The batches that were ever appended, by leader epoch and base offset.
-    batches: BTreeMap<(i64, i32), (BatchMark, i32)>,
+    batches: Batches,
     /// Everything below was committed: a leader's high watermark passed it.
     committed: i64,
     /// The epochs of the committed records.
@@ -69,10 +69,41 @@ struct Partition {
     lost_told: bool,
 }
 
+/// The batches that were ever appended anywhere, each with the broker that did it first, by base offset and leader epoch.
+///
+/// Nearly every batch comes behind all others, or is one of the last ones, and what lies below a log start is cut off.
+#[derive(Clone, Debug, Default)]
+struct Batches(VecDeque<(BatchMark, i32)>);
+
+impl Batches {
+    /// Notes what a broker appended, or gives what was known in its place.
+    fn note(&mut self, mark: &BatchMark, node: i32) -> Option<(BatchMark, i32)> {
+        let key = |mark: &BatchMark| (mark.base_offset, mark.epoch);
+        if self.0.back().is_none_or(|(last, _)| key(last) < key(mark)) {
+            self.0.push_back((*mark, node));
+            return None;
+        }
+        match self.0.binary_search_by_key(&key(mark), |(known, _)| key(known)) {
+            Ok(at) => Some(self.0[at]),
+            Err(at) => {
+                self.0.insert(at, (*mark, node));
+                None
+            }
+        }
+    }
+
+    fn forget_below(&mut self, offset: i64) {
+        while self.0.front().is_some_and(|(mark, _)| mark.base_offset < offset) {
+            self.0.pop_front();
+        }
+    }
+}
+
 /// The invariants of all partitions.
 #[derive(Clone, Debug, Default)]
 pub struct Replicas {
-    partitions: BTreeMap<TopicPartition, Partition>,
+    /// By topic and partition number.
+    topics: BTreeMap<Arc<str>, Vec<Partition>>,
     breaches: Vec<Breach>,
 }
 
@@ -105,14 +136,16 @@ impl Replicas {
             Event::PartitionChanged { partition, after, reason, .. } => {
                 self.changed(partition, after, *reason)
             }
-            Event::TopicDeleted { topic } => self.partitions.retain(|p, _| p.topic != *topic),
+            Event::TopicDeleted { topic } => {
+                self.topics.remove(topic);
+            }
             _ => {}
         }
     }
 
     /// A broker's process is gone: whatever it led, it leads no more.
     pub fn process_gone(&mut self, node: i32) {
-        for partition in self.partitions.values_mut() {
+        for partition in self.topics.values_mut().flatten() {
             if let Some(replica) = partition.replicas.get_mut(&node) {
                 replica.leads = None;
             }
@@ -121,7 +154,7 @@ impl Replicas {
 
     /// A broker's disk lost what was not durable (`wiped`: everything). What is left is told when it starts again.
     pub fn disk_lost(&mut self, node: i32, wiped: bool) {
-        for partition in self.partitions.values_mut().filter(|_| wiped) {
+        for partition in self.topics.values_mut().flatten().filter(|_| wiped) {
             partition.replicas.remove(&node);
         }
     }
@@ -136,10 +169,15 @@ impl Replicas {
     }
 
     fn partition(&mut self, at: &TopicPartition) -> &mut Partition {
-        if !self.partitions.contains_key(at) {
-            self.partitions.insert(at.clone(), Partition::default());
+        if !self.topics.contains_key(&at.topic) {
+            self.topics.insert(at.topic.clone(), Vec::new());
         }
-        self.partitions.get_mut(at).expect("it was just put there")
+        let partitions = self.topics.get_mut(&at.topic).expect("it was just put there");
+        let index = usize::try_from(at.partition).expect("partitions are numbered from 0");
+        if index >= partitions.len() {
+            partitions.resize_with(index + 1, Partition::default);
+        }
+        &mut partitions[index]
     }
 
     fn breach(&mut self, name: &'static str, at: &TopicPartition, text: String) {
@@ -161,19 +199,16 @@ impl Replicas {
                 broken.push(("MonotonicEpoch", format!("broker-{node} appended offset {} with leader epoch {} behind records of epoch {last}.", mark.base_offset, mark.epoch)));
             }
             replica.append(mark);
-            // Wider keys first: a batch is found by its offset, and batches below a log start are cut off by it.
-            match partition.batches.get(&(mark.base_offset, mark.epoch)) {
-                Some((known, other)) if known != mark => broken.push((
+            if let Some((known, other)) = partition.batches.note(mark, node)
+                && known != *mark
+            {
+                broken.push((
                     "LogMatching",
                     format!(
                         "Offset {} of leader epoch {} is one batch on broker-{other} (last offset {}, {} bytes, CRC {:08x}) and another on broker-{node} (last offset {}, {} bytes, CRC {:08x}).",
                         mark.base_offset, mark.epoch, known.last_offset, known.size, known.crc, mark.last_offset, mark.size, mark.crc
                     ),
-                )),
-                Some(_) => {}
-                None => {
-                    partition.batches.insert((mark.base_offset, mark.epoch), (*mark, node));
-                }
+                ));
             }
         }
         for (name, text) in broken {
@@ -278,7 +313,7 @@ impl Replicas {
         let partition = self.partition(at);
         if to > partition.log_start {
             partition.log_start = to;
-            partition.batches = partition.batches.split_off(&(to, i32::MIN));
+            partition.batches.forget_below(to);
         }
     }
 

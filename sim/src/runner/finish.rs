@@ -108,9 +108,7 @@ impl Player {
                 }
                 for at in partitions {
                     let Some((_, high)) = evaluate::View::leader_log(&look, &at.0, at.1) else { continue };
-                    let position =
-                        self.observer.positions.get(&name).and_then(|p| p.get(at)).copied().unwrap_or(0);
-                    lag += (high - position).max(0);
+                    lag += (high - self.observer.position(&name, &at.0, at.1)).max(0);
                 }
             }
         }

@@ -197,7 +197,7 @@ fn clients(scenario: &Scenario, player: &Player) -> BTreeMap<String, ClientRepor
         if matches!(client.kind, ClientKind::Admin { .. }) {
             continue;
         }
-        let Some(stats) = player.observer.clients.get(&client.name) else { continue };
+        let Some(stats) = player.observer.stats(&client.name) else { continue };
         let quantile = |q| stats.quantile_ms(q, None);
         let report = ClientReport {
             sent: stats.sent,

@@ -38,18 +38,42 @@ pub struct Finding {
     pub count: u64,
 }
 
-/// Who a process is in the scenario.
+/// A process, and who it is in the scenario.
 #[derive(Clone, Debug)]
+struct Known {
+    name: Arc<str>,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Role {
     Node(i32),
-    /// The client's own name, the process's name, and its index among the producers.
-    Client {
-        client: String,
-        producer: Option<u32>,
-    },
+    Client(ClientRole),
     /// The reader at the end.
     Reader,
     Other,
+}
+
+/// The places of a client's process among the clients that are known.
+#[derive(Clone, Copy, Debug)]
+struct ClientRole {
+    /// The process's own.
+    own: usize,
+    /// The client's of which it is an instance; the same if it is the only one.
+    of: usize,
+    /// Its index among the producers.
+    producer: Option<u32>,
+}
+
+/// What is known of a client of the scenario, or of one of its processes.
+#[derive(Clone, Debug)]
+struct ClientView {
+    name: String,
+    stats: ClientStats,
+    /// How many messages it has made.
+    made: u64,
+    /// Where it reads next.
+    positions: BTreeMap<PartitionIndex, i64>,
 }
 
 /// What a process wrote.
@@ -64,16 +88,13 @@ pub struct Console {
 /// What is known of a run.
 #[derive(Clone)]
 pub struct Observer {
-    roles: BTreeMap<ProcId, (String, Role)>,
+    /// By the process's number.
+    roles: Vec<Option<Known>>,
     producers: Vec<String>,
     /// Committed states by topic and partition.
     pub partitions: BTreeMap<(String, i32), PartitionState>,
-    /// By client and by process.
-    pub clients: BTreeMap<String, ClientStats>,
-    /// How many messages each producer process has made.
-    pub made: BTreeMap<String, u64>,
-    /// Where each consumer process reads next.
-    pub positions: BTreeMap<String, BTreeMap<(String, i32), i64>>,
+    /// The clients and their processes, by name.
+    clients: Vec<ClientView>,
     /// What each process wrote.
     pub consoles: BTreeMap<ProcId, Console>,
     /// Events of nodes since the last step that changed something: name and partition.
@@ -93,13 +114,15 @@ pub struct Observer {
     told: bool,
     /// The last warning of each client: one that comes again and again is told once.
     warned: BTreeMap<String, String>,
+    /// What is being heard; its memory is used again.
+    happened: Vec<Happened>,
 }
 
 impl Observer {
     /// Of a scenario that has not begun.
     pub fn new(scenario: &Scenario) -> Observer {
         let mut promise = Promise::default();
-        let mut clients = BTreeMap::new();
+        let mut names = BTreeSet::new();
         for client in &scenario.clients {
             if let ClientKind::Producer { topic, .. } = &client.kind {
                 let setting = |key: &str, default: &'static str| {
@@ -110,18 +133,21 @@ impl Observer {
                     setting("enable.idempotence", "true") == "true" && matches!(acks.as_str(), "all" | "-1");
                 promise.producer(topic, &acks, idempotent);
             }
-            clients.insert(client.name.clone(), ClientStats::default());
-            for process in client.processes() {
-                clients.insert(process, ClientStats::default());
-            }
+            names.insert(client.name.clone());
+            names.extend(client.processes());
         }
+        let (made, positions) = (0, BTreeMap::new());
+        let clients = names.into_iter().map(|name| ClientView {
+            name,
+            stats: ClientStats::default(),
+            made,
+            positions: positions.clone(),
+        });
         Observer {
-            roles: BTreeMap::new(),
+            roles: Vec::new(),
             producers: super::build::producer_names(scenario),
             partitions: BTreeMap::new(),
-            clients,
-            made: BTreeMap::new(),
-            positions: BTreeMap::new(),
+            clients: clients.collect(),
             consoles: BTreeMap::new(),
             node_events: BTreeMap::new(),
             history: History::default(),
@@ -134,28 +160,59 @@ impl Observer {
             origin: SimTime::ZERO,
             told: false,
             warned: BTreeMap::new(),
+            happened: Vec::new(),
         }
+    }
+
+    fn know(&mut self, proc: ProcId, name: &str, role: Role) {
+        let at = proc.0 as usize;
+        if self.roles.len() <= at {
+            self.roles.resize(at + 1, None);
+        }
+        self.roles[at] = Some(Known { name: name.into(), role });
     }
 
     /// A node's process.
     pub fn node(&mut self, proc: ProcId, name: &str, id: i32) {
-        self.roles.insert(proc, (name.to_owned(), Role::Node(id)));
+        self.know(proc, name, Role::Node(id));
     }
 
     /// A client's process.
     pub fn client(&mut self, proc: ProcId, name: &str, client: &Client) {
         let producer = self.producers.iter().position(|p| p == name).map(|i| i as u32);
-        self.roles.insert(proc, (name.to_owned(), Role::Client { client: client.name.clone(), producer }));
+        let place = |name| self.client_place(name).expect("a client of this scenario");
+        let role = ClientRole { own: place(name), of: place(&client.name), producer };
+        self.know(proc, name, Role::Client(role));
     }
 
     /// The reader at the end.
     pub fn reader(&mut self, proc: ProcId) {
-        self.roles.insert(proc, ("final-reader".to_owned(), Role::Reader));
+        self.know(proc, "final-reader", Role::Reader);
     }
 
     /// A process of a command.
     pub fn command(&mut self, proc: ProcId, name: &str) {
-        self.roles.insert(proc, (name.to_owned(), Role::Other));
+        self.know(proc, name, Role::Other);
+    }
+
+    fn client_place(&self, name: &str) -> Option<usize> {
+        self.clients.binary_search_by(|c| c.name.as_str().cmp(name)).ok()
+    }
+
+    /// The counts of a client, or of one of its processes.
+    pub fn stats(&self, name: &str) -> Option<&ClientStats> {
+        self.client_place(name).map(|at| &self.clients[at].stats)
+    }
+
+    /// How many messages a producer's process has made.
+    pub fn made(&self, process: &str) -> u64 {
+        self.client_place(process).map_or(0, |at| self.clients[at].made)
+    }
+
+    /// Where a consumer's process reads next; 0 before it has begun.
+    pub fn position(&self, process: &str, topic: &str, partition: i32) -> i64 {
+        let known = self.client_place(process).zip(self.history.find(topic, partition));
+        known.and_then(|(at, place)| self.clients[at].positions.get(&place).copied()).unwrap_or(0)
     }
 
     /// Virtual time of the scenario, in seconds.
@@ -188,54 +245,49 @@ impl Observer {
 
     /// Takes what happened. Whether anything did.
     pub fn observe(&mut self, world: &mut World) -> bool {
-        let happened = world.take_happened();
-        let any = !happened.is_empty();
-        for one in happened {
+        let mut happened = std::mem::take(&mut self.happened);
+        world.swap_happened(&mut happened);
+        for one in &happened {
             self.hear(world, one);
         }
+        let any = !happened.is_empty();
+        self.happened = happened;
         any
     }
 
-    fn hear(&mut self, world: &World, happened: Happened) {
+    fn hear(&mut self, world: &World, happened: &Happened) {
         let Happened { at, proc, what } = happened;
-        let Some((name, role)) = proc.and_then(|p| self.roles.get(&p).cloned()) else {
+        let known = proc.and_then(|p| Some((p, self.roles.get(p.0 as usize)?.clone()?)));
+        let Some((proc, Known { name, role })) = known else {
             // What the network does is told by the step that does it.
             return;
         };
         match (what, role) {
-            (What::Node(event), Role::Node(id)) => {
-                self.node_event(world, at, proc.expect("has a role"), &name, id, &event)
-            }
-            (What::Client(event), Role::Client { client, producer }) => {
-                self.client_event(at, &name, &client, producer, &event)
-            }
-            (What::Client(event), Role::Reader) => self.reader_event(&event),
-            (What::Stdout(text), _) => {
-                self.consoles.entry(proc.expect("has a role")).or_default().stdout.push_str(&text)
-            }
-            (What::Stderr(text), _) => {
-                self.consoles.entry(proc.expect("has a role")).or_default().stderr.push_str(&text)
-            }
-            (What::Proc(event), role) => self.proc_event(at, &name, &role, &event),
-            (What::Disk(text), _) => self.tell(at, &name, text, Tone::Bad),
-            (What::Clock(text), _) => self.tell(at, &name, text, Tone::Plain),
+            (What::Node(event), Role::Node(id)) => self.node_event(world, *at, proc, &name, id, event),
+            (What::Client(event), Role::Client(role)) => self.client_event(*at, &name, role, event),
+            (What::Client(event), Role::Reader) => self.reader_event(event),
+            (What::Stdout(text), _) => self.consoles.entry(proc).or_default().stdout.push_str(text),
+            (What::Stderr(text), _) => self.consoles.entry(proc).or_default().stderr.push_str(text),
+            (What::Proc(event), role) => self.proc_event(*at, &name, role, event),
+            (What::Disk(text), _) => self.tell(*at, &name, text.clone(), Tone::Bad),
+            (What::Clock(text), _) => self.tell(*at, &name, text.clone(), Tone::Plain),
             _ => {}
         }
     }
 
-    fn proc_event(&mut self, at: SimTime, name: &str, role: &Role, event: &ProcEvent) {
+    fn proc_event(&mut self, at: SimTime, name: &str, role: Role, event: &ProcEvent) {
         if let Role::Node(id) = role {
             match event {
                 ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => {
-                    self.replicas.process_gone(*id)
+                    self.replicas.process_gone(id)
                 }
                 ProcEvent::PowerLost { .. } => {
-                    self.replicas.process_gone(*id);
-                    self.replicas.disk_lost(*id, false);
+                    self.replicas.process_gone(id);
+                    self.replicas.disk_lost(id, false);
                     self.promise.power_lost();
                 }
                 ProcEvent::Wiped => {
-                    self.replicas.disk_lost(*id, true);
+                    self.replicas.disk_lost(id, true);
                     self.promise.wiped();
                 }
                 _ => {}
@@ -343,45 +395,34 @@ impl Observer {
 
     // --- clients
 
-    fn each_stats(&mut self, name: &str, client: &str, mut change: impl FnMut(&mut ClientStats)) {
-        if name != client
-            && let Some(stats) = self.clients.get_mut(name)
-        {
-            change(stats);
+    fn each_stats(&mut self, role: ClientRole, mut change: impl FnMut(&mut ClientStats)) {
+        if role.own != role.of {
+            change(&mut self.clients[role.own].stats);
         }
-        if let Some(stats) = self.clients.get_mut(client) {
-            change(stats);
-        }
+        change(&mut self.clients[role.of].stats);
     }
 
-    fn client_event(
-        &mut self,
-        at: SimTime,
-        name: &str,
-        client: &str,
-        producer: Option<u32>,
-        event: &ClientEvent,
-    ) {
+    fn client_event(&mut self, at: SimTime, name: &str, role: ClientRole, event: &ClientEvent) {
         match event {
             ClientEvent::MessagesMade { first, count, .. } => {
-                self.made.insert(name.to_owned(), first + u64::from(*count));
-                self.each_stats(name, client, |s| s.sent += u64::from(*count));
+                self.clients[role.own].made = first + u64::from(*count);
+                self.each_stats(role, |s| s.sent += u64::from(*count));
             }
             ClientEvent::BatchAcked { partition, base_offset, records } => {
-                self.each_stats(name, client, |s| {
+                self.each_stats(role, |s| {
                     s.ack(at.0, records.len() as u64);
                     for made in records.iter() {
                         s.latency(at.0, at.0.saturating_sub(made.at.0));
                     }
                 });
-                if let Some(producer) = producer {
+                if let Some(producer) = role.producer {
                     let place = self.history.partition(&partition.topic, partition.partition);
                     self.acked(place, *base_offset, producer, records);
                 }
             }
             ClientEvent::BatchFailed { error, fate, records, .. } => {
                 let (count, error) = (records.len() as u64, *error);
-                self.each_stats(name, client, |s| {
+                self.each_stats(role, |s| {
                     match fate {
                         Fate::Failed => s.failed += count,
                         Fate::Indefinite => s.indefinite += count,
@@ -391,12 +432,12 @@ impl Observer {
             }
             ClientEvent::BatchRetried { error, .. } => {
                 let error = *error;
-                self.each_stats(name, client, |s| s.last_error = Some(error));
+                self.each_stats(role, |s| s.last_error = Some(error));
             }
-            ClientEvent::Polled(polled) => self.polled(at, name, client, polled),
+            ClientEvent::Polled(polled) => self.polled(at, role, polled),
             ClientEvent::PositionReset { partition, to, .. } => {
-                let key = (partition.topic.to_string(), partition.partition);
-                self.positions.entry(name.to_owned()).or_default().insert(key, *to);
+                let place = self.history.partition(&partition.topic, partition.partition);
+                self.clients[role.own].positions.insert(place, *to);
             }
             _ => {}
         }
@@ -415,16 +456,15 @@ impl Observer {
         }
     }
 
-    fn polled(&mut self, at: SimTime, name: &str, client: &str, polled: &Polled) {
+    fn polled(&mut self, at: SimTime, role: ClientRole, polled: &Polled) {
         let count = polled.records.len() as u64;
-        self.each_stats(name, client, |s| {
+        self.each_stats(role, |s| {
             s.read(at.0, count);
             s.processed += count;
         });
-        let key = (polled.partition.topic.to_string(), polled.partition.partition);
-        let place = self.history.partition(&key.0, key.1);
+        let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
         if let Some(last) = polled.records.last() {
-            self.positions.entry(name.to_owned()).or_default().insert(key, last.offset + 1);
+            self.clients[role.own].positions.insert(place, last.offset + 1);
         }
         for record in &polled.records {
             if record.message.client != client::MessageId::FOREIGN {
@@ -478,22 +518,14 @@ impl Observer {
         });
         self.final_reads = reads;
         self.take_anomalies(at);
-        for (i, name) in self.producers.clone().iter().enumerate() {
-            let (lost, duplicated) = (self.history.lost(i as u32), self.history.duplicated(i as u32));
-            let client = self.owner(name);
-            self.each_stats(name, &client, |s| {
+        for at in 0..self.roles.len() {
+            let Some(Known { role: Role::Client(role), .. }) = self.roles[at] else { continue };
+            let Some(producer) = role.producer else { continue };
+            let (lost, duplicated) = (self.history.lost(producer), self.history.duplicated(producer));
+            self.each_stats(role, |s| {
                 s.lost += lost;
                 s.duplicated += duplicated;
             });
-        }
-    }
-
-    /// The client that a process is an instance of.
-    fn owner(&self, process: &str) -> String {
-        let own = self.roles.values().find(|(name, _)| name == process);
-        match own {
-            Some((_, Role::Client { client, .. })) => client.clone(),
-            _ => process.to_owned(),
         }
     }
 

@@ -209,7 +209,7 @@ impl Player {
     }
 
     fn add_client(&mut self, stage: &mut Stage, client: &Client, process: &str) -> ProcId {
-        let made = self.observer.made.get(process).copied().unwrap_or(0);
+        let made = self.observer.made(process);
         let maker = build::client_maker(&self.scenario, client, process, made);
         let world = stage.world_mut();
         let proc = match world.proc(process) {

@@ -77,7 +77,7 @@ impl View for Look<'_> {
     }
 
     fn client(&self, name: &str) -> Option<&ClientStats> {
-        self.player.observer.clients.get(name)
+        self.player.observer.stats(name)
     }
 
     fn node_state(&self, name: &str) -> String {

@@ -328,6 +328,12 @@ impl World {
         std::mem::take(&mut self.happened)
     }
 
+    /// What happened since the last call takes the place of what `happened` holds, whose memory is used again.
+    pub fn swap_happened(&mut self, happened: &mut Vec<Happened>) {
+        happened.clear();
+        std::mem::swap(&mut self.happened, happened);
+    }
+
     /// Asks for [`Step::Alarm`] at a moment, after all that was made for it before. Returns its token.
     pub fn alarm(&mut self, at: SimTime) -> u32 {
         assert!(at >= self.now, "an alarm lies ahead");
