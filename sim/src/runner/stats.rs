@@ -89,32 +89,38 @@ impl ClientStats {
 /// How many events of a kind happened, by time, in steps of ten milliseconds.
 #[derive(Clone, Debug, Default)]
 struct Series {
-    /// (start of the step, events in it), sorted.
-    steps: VecDeque<(u64, u64)>,
+    /// The number of the step, and how many happened in it, in order. Steps in which nothing happened are left out.
+    steps: VecDeque<(u32, u32)>,
 }
 
 const STEP: u64 = 10_000_000;
 /// Windows longer than an hour are not asked for: a run's limit is an hour unless the scenario says otherwise.
-const KEEP: u64 = 3_600_000_000_000;
+const KEEP: u32 = (3_600_000_000_000 / STEP) as u32;
 
 impl Series {
     fn add(&mut self, at: u64, count: u64) {
-        let step = at - at % STEP;
+        let step = step_of(at);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         match self.steps.back_mut() {
-            Some((last, n)) if *last == step => *n += count,
+            Some((last, n)) if *last == step => *n = n.saturating_add(count),
             _ => self.steps.push_back((step, count)),
         }
-        while self.steps.front().is_some_and(|(first, _)| *first + KEEP < at) {
+        while self.steps.front().is_some_and(|(first, _)| step - first > KEEP) {
             self.steps.pop_front();
         }
     }
 
     fn rate(&self, now: u64, over: u64) -> f64 {
         let from = now.saturating_sub(over);
-        let first = self.steps.partition_point(|(step, _)| *step < from);
-        let count: u64 = self.steps.range(first..).map(|(_, n)| n).sum();
+        let first = self.steps.partition_point(|(step, _)| u64::from(*step) * STEP < from);
+        let count: u64 = self.steps.range(first..).map(|(_, n)| u64::from(*n)).sum();
         count as f64 * 1e9 / over.max(1) as f64
     }
+}
+
+/// Steps are counted for more than a year of virtual time.
+fn step_of(at: u64) -> u32 {
+    u32::try_from(at / STEP).unwrap_or(u32::MAX)
 }
 
 /// Latencies of the whole run, and of each second for windows.

@@ -1,0 +1,160 @@
+//! What whole runs cost: the reference failover, an idle minute, memory, and a sweep on two cores.
+//!
+//! Each run has a process of its own, so that its peak of memory is its own; time is processor time, the best of
+//! several, since other work on the machine does not count. A sweep's is wall time: two cores are what it is about.
+//!
+//! `cargo bench -p highwater-sim --bench reference`; with ` -- keys` only the cases whose names contain that.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sim::runner::{RunOptions, run};
+use sim::scenario::load;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SEED: u64 = 7;
+const REPEATED: usize = 5;
+const FAILOVER: &str = "bench/reference-failover.json";
+const IDLE: &str = "bench/idle.json";
+const SWEPT: &str = "labs/stop-broker-1.json";
+const SWEPT_SEEDS: &str = "1..100";
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    /// Processor time.
+    taken: Duration,
+    virtual_seconds: f64,
+    frames: u64,
+    peak_mib: f64,
+}
+
+impl Figures {
+    fn times_real(&self) -> f64 {
+        self.virtual_seconds / self.taken.as_secs_f64()
+    }
+
+    fn frame_ns(&self) -> f64 {
+        self.taken.as_nanos() as f64 / self.frames as f64
+    }
+
+    fn line(&self) -> String {
+        let Figures { taken, virtual_seconds, frames, peak_mib } = self;
+        format!("{} {virtual_seconds} {frames} {peak_mib}", taken.as_nanos())
+    }
+
+    fn parse(line: &str) -> Option<Figures> {
+        let mut words = line.split_whitespace();
+        let taken = Duration::from_nanos(words.next()?.parse().ok()?);
+        let virtual_seconds = words.next()?.parse().ok()?;
+        let (frames, peak_mib) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Figures { taken, virtual_seconds, frames, peak_mib })
+    }
+}
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+}
+
+/// The most memory that this process ever held, if the system tells.
+fn peak_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib / 1024.0)
+}
+
+/// Runs a scenario here and prints what it took.
+fn child(path: &str, variant: Option<&str>) {
+    let sheet = load(&scenarios().join(path)).expect("a scenario of this repository");
+    let scenario = sheet.variant(variant).expect("one of its variants");
+    let options = RunOptions { seed: SEED, keep_disks: None, trace: false, reproduce: String::new() };
+    let start = cpu_time::ProcessTime::now();
+    let report = run(&scenario, &options).expect("it runs").report;
+    let taken = start.elapsed();
+    assert_eq!(report.verdict.word(), "pass", "{:?}", report.why);
+    let (virtual_seconds, frames) = (report.virtual_seconds, report.frames);
+    println!("{}", Figures { taken, virtual_seconds, frames, peak_mib: peak_mib() }.line());
+}
+
+/// The best of several runs, each in a process of its own.
+fn best(path: &str, variant: Option<&str>) -> Figures {
+    let one = || {
+        let own = std::env::current_exe().expect("a process has a file");
+        let done = Command::new(own).arg("--child").arg(path).args(variant).output().expect("it starts");
+        let out = String::from_utf8_lossy(&done.stdout);
+        Figures::parse(&out).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&done.stderr)))
+    };
+    (0..REPEATED).map(|_| one()).min_by_key(|figures| figures.taken).expect("there are several")
+}
+
+/// How long a sweep takes with so many at once.
+fn sweep(jobs: &str) -> f64 {
+    let one = || {
+        let start = Instant::now();
+        let done = Command::new(env!("CARGO_BIN_EXE_highwater"))
+            .arg("sweep")
+            .arg(scenarios().join(SWEPT))
+            .args(["--variant", "none", "--seeds", SWEPT_SEEDS, "--jobs", jobs, "--json"])
+            .output()
+            .expect("it starts");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        start.elapsed().as_secs_f64()
+    };
+    (0..REPEATED).map(|_| one()).fold(f64::MAX, f64::min)
+}
+
+/// One line: a figure, its unit, and its budget.
+fn print(name: &str, value: f64, unit: &str, budget: &str, held: bool) {
+    let held = if held { "held" } else { "NOT HELD" };
+    println!("{name:44} {value:9.1} {unit:18} {budget:28} {held}");
+}
+
+fn failover() {
+    let plain = best(FAILOVER, None);
+    let rate = plain.times_real();
+    print("reference failover", rate, "x real time", ">= 500 (aim 1,000)", rate >= 500.0);
+    let (ns, mib) = (plain.frame_ns(), plain.peak_mib);
+    print("  a delivered frame, everything in it", ns, "ns", "<= 700 (aim 450)", ns <= 700.0);
+    print("  peak memory", mib, "MiB", "<= 150", mib <= 150.0);
+    let long = best(FAILOVER, Some("ten-times-as-long"));
+    print("  ten times as long", long.times_real(), "x real time", ">= 500", long.times_real() >= 500.0);
+    let ratio = long.peak_mib / mib;
+    print("  ten times as long, peak memory", ratio, "x that of once", "<= 1.5", ratio <= 1.5);
+}
+
+fn keys() {
+    let keys = best(FAILOVER, Some("keys"));
+    let rate = keys.times_real();
+    print("reference failover with keys", rate, "x real time", ">= 250 (aim 500)", rate >= 250.0);
+    print("  a delivered frame, everything in it", keys.frame_ns(), "ns", "", true);
+    print("  peak memory", keys.peak_mib, "MiB", "<= 150", keys.peak_mib <= 150.0);
+}
+
+fn idle() {
+    let ms = best(IDLE, None).taken.as_secs_f64() * 1e3;
+    print("an idle minute", ms, "ms", "<= 20", ms <= 20.0);
+}
+
+fn sweeps() {
+    let ratio = sweep("1") / sweep("2");
+    print("sweep on two cores", ratio, "x that of one", ">= 1.8", ratio >= 1.8);
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, path, variant @ ..] = args.as_slice()
+        && flag == "--child"
+    {
+        return child(path, variant.first().map(String::as_str));
+    }
+    let wanted = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
+    let cases: [(&str, fn()); 4] =
+        [("failover", failover), ("keys", keys), ("idle", idle), ("sweep", sweeps)];
+    for (_, measure) in cases.into_iter().filter(|(name, _)| name.contains(wanted)) {
+        measure();
+    }
+}
