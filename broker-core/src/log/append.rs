@@ -32,14 +32,8 @@ impl Log {
         let mut pieces: SmallVec<[Bytes; 8]> = SmallVec::new();
         let mut metas = BatchMetas::new();
         let mut next = self.next_offset;
-        let validator = Validator {
-            log: self.name(),
-            config: &self.config,
-            codecs,
-            now_ms: now.wall_ms,
-            leader_epoch,
-            origin,
-        };
+        let validator =
+            Validator { log: self, config: &self.config, codecs, now_ms: now.wall_ms, leader_epoch, origin };
         for batch in Batches::new(records) {
             let batch = batch.map_err(|error| self.unreadable(error))?;
             self.check_leader_batch(&batch.header, leader_epoch, origin, !metas.is_empty())?;

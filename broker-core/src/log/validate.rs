@@ -13,7 +13,7 @@ use wire::batch::{
 };
 use wire::{CodecError, Codecs, Compression, Rope};
 
-use super::{AppendError, LogConfig, Origin, RecordError, TargetCompression, TimestampType};
+use super::{AppendError, Log, LogConfig, Origin, RecordError, TargetCompression, TimestampType};
 
 /// A batch is never decompressed to more than a request may have (`socket.request.max.bytes`).
 const DECOMPRESSED_LIMIT: usize = 100 << 20;
@@ -22,7 +22,8 @@ const ERRORS_TOLD: usize = 3;
 
 /// What the batch is checked against.
 pub(super) struct Validator<'a> {
-    pub log: &'a str,
+    /// Whose name errors give.
+    pub log: &'a Log,
     pub config: &'a LogConfig,
     pub codecs: &'a dyn Codecs,
     pub now_ms: i64,
@@ -95,26 +96,29 @@ impl Validator<'_> {
         if self.origin != Origin::Client {
             return Ok(());
         }
-        let log = self.log;
         let (base, last, count) = (header.base_offset, header.last_offset(), header.record_count);
         if last < base {
             return Err(invalid(alloc::format!(
-                "Batch has an invalid offset range: [{base}, {last}] in topic partition {log}"
+                "Batch has an invalid offset range: [{base}, {last}] in topic partition {}",
+                self.log.name()
             )));
         }
         if count <= 0 {
             return Err(invalid(alloc::format!(
-                "Invalid reported count for record batch: {count} in topic partition {log}"
+                "Invalid reported count for record batch: {count} in topic partition {}",
+                self.log.name()
             )));
         }
         if last - base + 1 != i64::from(count) {
             return Err(invalid(alloc::format!(
-                "Inconsistent batch offset range [{base}, {last}] and count of records {count} in topic partition {log}"
+                "Inconsistent batch offset range [{base}, {last}] and count of records {count} in topic partition {}",
+                self.log.name()
             )));
         }
         if header.is_control() {
             return Err(invalid(alloc::format!(
-                "Clients are not allowed to write control records in topic partition {log}"
+                "Clients are not allowed to write control records in topic partition {}",
+                self.log.name()
             )));
         }
         if header.has_producer_id() && header.base_sequence < 0 {
@@ -131,15 +135,15 @@ impl Validator<'_> {
         let mut seen = Seen { consecutive: true, max_timestamp: -1, ..Seen::default() };
         let stamped_by_producer = header.timestamp_type() == wire::batch::TimestampType::LogAppendTime;
         for record in RecordIter::new(header, records) {
-            let record =
-                record.map_err(|error| invalid(alloc::format!("{error} in topic partition {}", self.log)))?;
+            let record = record
+                .map_err(|error| invalid(alloc::format!("{error} in topic partition {}", self.log.name())))?;
             let index = seen.count;
             if self.config.compact && record.key.is_none() {
                 seen.errors.push(RecordError {
                     batch_index: index,
                     message: alloc::format!(
                         "Compacted topic cannot accept message without key in topic partition {}",
-                        self.log
+                        self.log.name()
                     ),
                 });
             } else if self.config.timestamp_type == TimestampType::CreateTime && record.timestamp != -1 {
@@ -177,12 +181,12 @@ impl Validator<'_> {
 
     fn corrupt(&self, header: &BatchHeader, error: BatchError) -> AppendError {
         let message =
-            alloc::format!("{error} (stored crc = {}) in topic partition {}.", header.crc, self.log);
+            alloc::format!("{error} (stored crc = {}) in topic partition {}.", header.crc, self.log.name());
         AppendError::Corrupt { message }
     }
 
     fn undecompressed(&self, error: CodecError) -> AppendError {
-        let message = alloc::format!("{error} in topic partition {}.", self.log);
+        let message = alloc::format!("{error} in topic partition {}.", self.log.name());
         match error {
             CodecError::TooLarge { .. } => invalid(message),
             CodecError::Damaged => AppendError::Corrupt { message },

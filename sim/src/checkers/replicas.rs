@@ -264,7 +264,8 @@ impl Replicas {
             let newest = partition.leaders.last_key_value().map(|(epoch, _)| *epoch);
             if leads == newest && to > partition.committed {
                 partition.committed = to;
-                partition.committed_epochs = partition.replicas[&node].epochs_below(to).to_vec();
+                partition.committed_epochs.clear();
+                partition.committed_epochs.extend_from_slice(partition.replicas[&node].epochs_below(to));
             }
         }
         for (name, text) in broken {
