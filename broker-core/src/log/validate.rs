@@ -123,9 +123,10 @@ impl Validator<'_> {
         }
         if header.has_producer_id() && header.base_sequence < 0 {
             return Err(invalid(alloc::format!(
-                "Invalid sequence number {} in record batch with producerId {} in topic partition {log}",
+                "Invalid sequence number {} in record batch with producerId {} in topic partition {}",
                 header.base_sequence,
-                header.producer_id
+                header.producer_id,
+                self.log.name()
             )));
         }
         Ok(())
