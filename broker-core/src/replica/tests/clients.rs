@@ -461,29 +461,3 @@ fn delete_records_waits_for_the_followers() {
     c.run_ms(10);
     assert_eq!(deleted(&c, asked), Some((ErrorCode::NONE, 2)));
 }
-
-/// The reference load of the data plane, sixty seconds of it: run with `--release -- --ignored`, which tells its time.
-#[test]
-#[ignore = "measures, does not check"]
-fn reference_load() {
-    let mut c = Cluster::new(3);
-    c.create_topic(&[1, 2, 3], 2);
-    for partition in 1..6 {
-        let replicas = [[1, 2, 3], [2, 3, 1], [3, 1, 2]][partition as usize % 3];
-        c.add_partition(partition, &replicas);
-    }
-    c.run_ms(2_000);
-    let conns: Vec<_> = (1..=3).map(|id| c.connect(id)).collect();
-    let records = batch(
-        &["a value of some hundred bytes, or a little less than that, as the reference load has it"; 5],
-    );
-    let rounds = 12_000;
-    for round in 0..rounds {
-        let partition = round % 6;
-        let leader = [1, 2, 3][partition as usize % 3];
-        let request = produce_request(-1, 30_000, partition, records.clone());
-        c.ask_on(conns[leader - 1], 12, &request);
-        c.run_ms(5);
-    }
-    assert!(c.frames > 5 * rounds as u64, "{}", c.frames);
-}
