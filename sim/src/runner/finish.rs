@@ -20,6 +20,7 @@ impl Player {
         self.catch_up(stage)?;
         self.stop_clients(stage, false).await?;
         self.read_everything(stage).await?;
+        stage.world_mut().check_nodes()?;
         let at = stage.world().now();
         self.observer.judge(at);
         self.final_expectations(stage)

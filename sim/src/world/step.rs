@@ -58,10 +58,24 @@ pub enum WorldError {
     },
 }
 
+/// A node checks after each input what that input touched; after so many inputs of the world it checks everything.
+const FULL_CHECK_EVERY: u64 = 4096;
+
 /// Steps before the bound from which the last events are kept.
 const LAST_EVENTS: u32 = 200;
 
 impl World {
+    /// Every node that runs checks everything: for the end of a run.
+    pub fn check_nodes(&mut self) -> Result<(), WorldError> {
+        for p in 0..self.procs.len() {
+            let Slot::Node(node) = &self.procs[p].slot else { continue };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| node.check_invariants())) {
+                self.assertion(p as u32, &panic_text(&*panic));
+            }
+        }
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
     /// Takes the next thing that happens. `None`: nothing will ever happen by itself.
     pub fn step(&mut self) -> Result<Option<Step>, WorldError> {
         if let Some(failure) = &self.failure {
@@ -247,11 +261,15 @@ impl World {
             cost: Nanos::ZERO,
         };
         let (slot, out, client_out) = (&mut proc.slot, &mut proc.out, &mut proc.client_out);
+        let full_check = self.counts.events.is_multiple_of(FULL_CHECK_EVERY);
         let handled = catch_unwind(AssertUnwindSafe(|| match slot {
             Slot::Empty => {}
             Slot::Node(node) => {
                 if let Some(input) = item.for_node() {
                     node.handle(clocks, input, &mut disk, out);
+                }
+                if full_check {
+                    node.check_invariants();
                 }
             }
             Slot::Client(process) => {
@@ -435,7 +453,10 @@ impl World {
             Make::Node(setup) => {
                 let config = NodeConfig::clone(&setup.config);
                 match Node::open(config, seed, clocks, Arc::new(StdCodecs), &mut disk) {
-                    Ok(node) => Ok(Slot::Node(Box::new(node))),
+                    Ok(node) => {
+                        node.check_invariants();
+                        Ok(Slot::Node(Box::new(node)))
+                    }
                     Err(error) => Err(error.to_string()),
                 }
             }
