@@ -11,7 +11,10 @@ fuzz_target!(|data: &[u8]| {
         0 => {
             if let Ok((record, version)) = MetadataRecord::decode_versioned(body) {
                 let value = record.encode_value_at(version).expect("what was decoded can be encoded");
-                assert_eq!(MetadataRecord::decode_versioned(&value), Ok((record, version)));
+                // The bytes are compared, not the records: a quota that is not a number is not equal to itself.
+                let (again, same) =
+                    MetadataRecord::decode_versioned(&value).expect("what was encoded can be decoded");
+                assert_eq!((again.encode_value_at(version).expect("as before"), same), (value, version));
             }
         }
         1 => {
