@@ -103,6 +103,17 @@ pub struct PartitionState {
     pub last_known_elr: Vec<i32>,
 }
 
+/// What a member of a group owns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupAssignment {
+    /// The member's id.
+    pub member: Arc<str>,
+    /// Its `client.id`.
+    pub client_id: Arc<str>,
+    /// What it owns.
+    pub partitions: Vec<TopicPartition>,
+}
+
 /// A domain fact. The driver knows which node it came from and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -387,6 +398,127 @@ pub enum Event {
         partition: TopicPartition,
         /// Kafka's name of the error.
         error: String,
+    },
+    // --- coordinators
+    /// This broker read a partition of `__consumer_offsets` or `__transaction_state`, and answers for what lies there.
+    CoordinatorLoaded {
+        /// The partition.
+        partition: TopicPartition,
+        /// The leader epoch: the coordinator's epoch.
+        epoch: i32,
+    },
+    /// This broker does not answer any more for what lies in a partition of a coordinator's topic.
+    CoordinatorUnloaded {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// A group changed its state.
+    GroupStateChanged {
+        /// The group.
+        group: Arc<str>,
+        /// Kafka's name of the state before, for example `PreparingRebalance`; `None` when the group is new.
+        from: Option<&'static str>,
+        /// Kafka's name of the state after.
+        to: &'static str,
+        /// The generation (classic) or group epoch (KIP-848).
+        generation: i32,
+    },
+    /// A member joined a group.
+    GroupMemberJoined {
+        /// The group.
+        group: Arc<str>,
+        /// Its id.
+        member: Arc<str>,
+        /// Its `client.id`.
+        client_id: Arc<str>,
+        /// Its `group.instance.id`.
+        instance: Option<Arc<str>>,
+    },
+    /// A member left a group or was removed from it.
+    GroupMemberLeft {
+        /// The group.
+        group: Arc<str>,
+        /// Its id.
+        member: Arc<str>,
+        /// In Kafka's words, for example `session expired`.
+        why: Arc<str>,
+    },
+    /// What the members of a group own in a generation (classic: its leader's assignment is committed; KIP-848: what
+    /// members reported or were told to own changed).
+    GroupAssigned {
+        /// The group.
+        group: Arc<str>,
+        /// The generation or group epoch.
+        generation: i32,
+        /// Each member's id, `client.id` and partitions.
+        members: Vec<GroupAssignment>,
+    },
+    /// Offsets of a group were committed.
+    OffsetsCommitted {
+        /// The group.
+        group: Arc<str>,
+        /// The offsets, each the next to be read.
+        offsets: Vec<(TopicPartition, i64)>,
+    },
+    /// Offsets of a group were deleted or have expired.
+    OffsetsRemoved {
+        /// The group.
+        group: Arc<str>,
+        /// Of which partitions.
+        partitions: Vec<TopicPartition>,
+    },
+    /// A group was deleted.
+    GroupDeleted {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// A transactional id changed its state, and the change is committed.
+    TransactionStateChanged {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// Its producer id.
+        producer_id: i64,
+        /// Its producer epoch.
+        producer_epoch: i16,
+        /// Kafka's name of the state before, for example `Ongoing`; `None` when the id is new.
+        from: Option<&'static str>,
+        /// Kafka's name of the state after.
+        to: &'static str,
+    },
+    /// The marker that ends a transaction was appended to a partition.
+    TransactionMarkerAppended {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer id.
+        producer_id: i64,
+        /// The producer epoch.
+        producer_epoch: i16,
+        /// Whether it commits (else aborts).
+        commit: bool,
+        /// Its offset.
+        offset: i64,
+    },
+
+    // --- retention
+    /// Segments were deleted.
+    SegmentsDeleted {
+        /// The partition.
+        partition: TopicPartition,
+        /// How many.
+        count: u32,
+        /// In Kafka's words, for example `retention time 60000ms breach`.
+        why: Arc<str>,
+    },
+    /// A log was compacted.
+    LogCleaned {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that is dirty from now on.
+        first_dirty: i64,
+        /// Bytes before.
+        bytes_before: u64,
+        /// Bytes after.
+        bytes_after: u64,
     },
     /// Anything that Kafka logs as a warning or an error and that no other event says.
     Warning {

@@ -82,6 +82,17 @@ pub enum ResetReason {
     Truncation,
 }
 
+/// How a transaction ended, as far as its producer knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TransactionEnd {
+    /// The coordinator acknowledged the commit.
+    Committed,
+    /// The coordinator acknowledged the abort, or the producer knows that it must have been aborted.
+    Aborted,
+    /// A commit was asked for, and no answer came: it may have been committed.
+    Indefinite,
+}
+
 /// A domain fact. The driver knows which process it came from and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientEvent {
@@ -181,6 +192,85 @@ pub enum ClientEvent {
         partition: TopicPartition,
         /// Its position.
         position: i64,
+    },
+
+    // --- groups
+    /// A consumer is a member of its group's generation.
+    GroupJoined {
+        /// The group.
+        group: Arc<str>,
+        /// The member id.
+        member: Arc<str>,
+        /// The generation (classic) or member epoch (KIP-848).
+        generation: i32,
+    },
+    /// `onPartitionsAssigned`: these partitions were added to what the consumer owns.
+    PartitionsAssigned {
+        /// The group.
+        group: Arc<str>,
+        /// Those that were added.
+        partitions: Vec<TopicPartition>,
+        /// All that it owns now.
+        owned: Vec<TopicPartition>,
+    },
+    /// `onPartitionsRevoked`: the consumer gives these up in order, and may commit before.
+    PartitionsRevoked {
+        /// The group.
+        group: Arc<str>,
+        /// Those that it gave up.
+        partitions: Vec<TopicPartition>,
+    },
+    /// `onPartitionsLost`: these belong to others already.
+    PartitionsLost {
+        /// The group.
+        group: Arc<str>,
+        /// Those that it lost.
+        partitions: Vec<TopicPartition>,
+    },
+    /// The coordinator acknowledged committed offsets.
+    OffsetsCommitted {
+        /// The group.
+        group: Arc<str>,
+        /// The offsets, each the next to be read.
+        offsets: Vec<(TopicPartition, i64)>,
+    },
+    /// A commit was refused or lost, and will not be made again.
+    CommitFailed {
+        /// The group.
+        group: Arc<str>,
+        /// Kafka's name of the error.
+        error: &'static str,
+        /// What should have been committed.
+        offsets: Vec<(TopicPartition, i64)>,
+    },
+
+    // --- transactions
+    /// A transaction began.
+    TransactionBegan {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// Counts this client's transactions, from 0, over its restarts.
+        number: u64,
+    },
+    /// A transaction ended, as far as its producer knows.
+    TransactionEnded {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// Which.
+        number: u64,
+        /// How.
+        end: TransactionEnd,
+        /// The messages of it: numbers of `NAME-N`.
+        messages: Vec<u64>,
+        /// The offsets committed with it: what was consumed.
+        offsets: Vec<(TopicPartition, i64)>,
+    },
+    /// A producer failed with an exception after which only a new one helps, for example PRODUCER_FENCED.
+    ProducerFailed {
+        /// Kafka's name of the error.
+        error: &'static str,
+        /// The exception's message.
+        message: String,
     },
 
     // --- all

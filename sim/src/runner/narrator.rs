@@ -219,7 +219,20 @@ pub fn named(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::FetchFailed { partition, .. } => ("FetchFailed", at(partition)),
         Event::ProduceRefused { partition, .. } => ("ProduceRefused", at(partition)),
         Event::Warning { .. } => ("Warning", None),
+        Event::CoordinatorLoaded { partition, .. } => ("CoordinatorLoaded", at(partition)),
+        Event::CoordinatorUnloaded { partition } => ("CoordinatorUnloaded", at(partition)),
+        Event::GroupStateChanged { .. } => ("GroupStateChanged", None),
+        Event::GroupMemberJoined { .. } => ("GroupMemberJoined", None),
+        Event::GroupMemberLeft { .. } => ("GroupMemberLeft", None),
+        Event::GroupAssigned { .. } => ("GroupAssigned", None),
+        Event::OffsetsRemoved { .. } => ("OffsetsRemoved", None),
+        Event::GroupDeleted { .. } => ("GroupDeleted", None),
+        Event::TransactionStateChanged { .. } => ("TransactionStateChanged", None),
+        Event::TransactionMarkerAppended { partition, .. } => ("TransactionMarkerAppended", at(partition)),
+        Event::SegmentsDeleted { partition, .. } => ("SegmentsDeleted", at(partition)),
+        Event::LogCleaned { partition, .. } => ("LogCleaned", at(partition)),
         Event::MetadataAppended { .. }
+        | Event::OffsetsCommitted { .. }
         | Event::MetadataCommitted { .. }
         | Event::RecordsAppended { .. }
         | Event::HighWatermarkAdvanced { .. } => return None,
