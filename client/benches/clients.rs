@@ -10,7 +10,7 @@ use std::time::{Duration, Instant as Clock};
 
 use client::io::{Input, Output, Outputs, Process};
 use client::workload::{
-    Assignment, ConsumerClient, ConsumerSpec, From, Names, ProducerClient, ProducerSpec, Rate,
+    Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names, ProducerClient, ProducerSpec, Rate,
 };
 use codecs::StdCodecs;
 use rand_chacha::ChaCha8Rng;
@@ -263,6 +263,7 @@ fn consumer() -> Process {
         assignment: Assignment::Topics(vec!["t".into()]),
         from: From::Beginning,
         processing: Nanos::ZERO,
+        commit: Commit::None,
         names: Names::new(vec![Arc::from("shop")]),
         config: Default::default(),
     };

@@ -11,6 +11,7 @@
 
 mod fetched;
 mod fetcher;
+mod group;
 mod offsets;
 mod position;
 mod session;
@@ -37,6 +38,8 @@ use crate::net::{NetworkClient, sooner};
 use fetched::Fetched;
 use position::{FetchState, LeaderAndEpoch, PartitionState, Position, ResetTo};
 use session::FetchSession;
+
+pub use group::{GroupMetadata, OffsetAndMetadata, Subscription};
 
 /// A partition in the consumer's own numbers.
 type Key = (TopicIndex, i32);

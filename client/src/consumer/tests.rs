@@ -12,7 +12,9 @@ use wire::error::ErrorCode;
 use crate::event::{ClientEvent, MessageId, ResetReason, TopicPartition};
 use crate::io::Process;
 use crate::testing::{Fake, Fall, TOPIC, bootstrap, ms, rng, settings};
-use crate::workload::{Assignment, ConsumerClient, ConsumerSpec, From, Names, ReaderClient, ReaderSpec};
+use crate::workload::{
+    Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names, ReaderClient, ReaderSpec,
+};
 
 fn spec(from: From, config: &[(&str, &str)]) -> ConsumerSpec {
     ConsumerSpec {
@@ -21,6 +23,7 @@ fn spec(from: From, config: &[(&str, &str)]) -> ConsumerSpec {
         assignment: Assignment::Topics(vec![TOPIC.into()]),
         from,
         processing: Nanos::ZERO,
+        commit: Commit::Auto,
         names: Names::new(vec!["shop".into()]),
         config: settings(config),
     }

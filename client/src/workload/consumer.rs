@@ -24,6 +24,13 @@ pub enum Assignment {
     Partitions(Vec<TopicPartition>),
     /// All partitions of these topics, without a group.
     Topics(Vec<Arc<str>>),
+    /// What the group gives this member of these topics.
+    Group {
+        /// The topics.
+        topics: Vec<Arc<str>>,
+        /// The group, `group.id`.
+        group: Arc<str>,
+    },
 }
 
 /// Where a consumer begins.
@@ -39,6 +46,19 @@ pub enum From {
     Offsets(BTreeMap<TopicPartition, i64>),
 }
 
+/// When a consumer commits the offsets of what it read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// `enable.auto.commit`: every `auto.commit.interval.ms`, in `poll`.
+    Auto,
+    /// `commitSync` after each poll, before its records are processed: at most once.
+    Before,
+    /// `commitSync` once all records of a poll are processed: at least once.
+    After,
+    /// Never.
+    None,
+}
+
 /// What a scenario says about a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerSpec {
@@ -52,6 +72,8 @@ pub struct ConsumerSpec {
     pub from: From,
     /// The time that the application takes for each record.
     pub processing: Nanos,
+    /// When offsets are committed. Nothing is without a `group.id`.
+    pub commit: Commit,
     /// The producers whose messages it may meet.
     pub names: Names,
     /// Kafka's settings, by name.
@@ -150,6 +172,7 @@ impl ConsumerClient {
                     self.consumer.add_topic(topic);
                 }
             }
+            Assignment::Group { .. } => todo!(),
         }
     }
 

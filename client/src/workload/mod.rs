@@ -19,7 +19,7 @@ use crate::event::TopicPartition;
 use crate::metadata::Metadata;
 
 pub use admin::{AdminClient, AdminSpec};
-pub use consumer::{Assignment, ConsumerClient, ConsumerSpec, From};
+pub use consumer::{Assignment, Commit, ConsumerClient, ConsumerSpec, From};
 pub use polled::message_of;
 pub use producer::{ProducerClient, ProducerSpec};
 pub use reader::{ReaderClient, ReaderSpec};

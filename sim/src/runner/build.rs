@@ -7,7 +7,7 @@ use broker_core::config::NodeConfig;
 use broker_core::node::NewCluster;
 use client::command::CommandSpec;
 use client::workload::{
-    AdminClient, AdminSpec, Assignment, ConsumerClient, ConsumerSpec, From as ClientFrom, Names,
+    AdminClient, AdminSpec, Assignment, Commit, ConsumerClient, ConsumerSpec, From as ClientFrom, Names,
     ProducerClient, ProducerSpec, Rate, ReaderClient, ReaderSpec,
 };
 use client::{Process, TopicPartition};
@@ -201,6 +201,7 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 assignment: Assignment::Partitions(partitions.iter().map(tp).collect()),
                 from,
                 processing: Nanos(processing.0),
+                commit: Commit::None,
                 names: names(scenario),
                 config,
             };
