@@ -76,6 +76,8 @@ pub enum Fate {
 pub enum ResetReason {
     /// The position at the start: `from`, or `auto.offset.reset` for a partition without one.
     Start,
+    /// The offset that the group has committed.
+    Committed,
     /// The leader answered OFFSET_OUT_OF_RANGE, and `auto.offset.reset` applied.
     OutOfRange,
     /// The log was truncated below the position (KIP-320).

@@ -57,6 +57,14 @@ pub enum ConfigError {
         /// In Kafka's words.
         why: String,
     },
+    /// Settings that the protocol of the group rules out.
+    #[error("{names} cannot be set when group.protocol={protocol}")]
+    NotWithProtocol {
+        /// The settings.
+        names: String,
+        /// The protocol.
+        protocol: &'static str,
+    },
     /// Settings contradict one another.
     #[error("{0}")]
     Contradiction(&'static str),

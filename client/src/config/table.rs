@@ -174,7 +174,7 @@ pub const SETTINGS: &[Setting] = &[
     s("auto.offset.reset", C, "latest", Reset),
     s("check.crcs", C, "true", Bool),
     s("enable.auto.commit", C, "true", Bool),
-    s("exclude.internal.topics", C, "true", NoEffect),
+    s("exclude.internal.topics", C, "true", Bool),
     s("fetch.max.bytes", C, "52428800", Int(0)),
     s("fetch.max.wait.ms", C, "500", Int(0)),
     s("fetch.min.bytes", C, "1", Int(0)),

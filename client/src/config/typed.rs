@@ -2,12 +2,14 @@
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use wire::Compression;
 use wire::drive::Nanos;
 
 use super::{ClientKind, ConfigError, Settings, check, setting};
 use crate::backoff::Backoff;
+use crate::consumer::assignor::Assignor;
 use crate::metadata::MetadataSettings;
 use crate::net::NetSettings;
 
@@ -398,6 +400,18 @@ pub struct ConsumerConfig {
     pub max_poll_interval: Nanos,
     /// `group.id`.
     pub group: Option<Arc<str>>,
+    /// `group.instance.id`.
+    pub group_instance: Option<Arc<str>>,
+    /// `group.remote.assignor`.
+    pub remote_assignor: Option<Arc<str>>,
+    /// `partition.assignment.strategy`.
+    pub assignors: Vec<Assignor>,
+    /// `heartbeat.interval.ms`.
+    pub heartbeat_interval: Nanos,
+    /// `session.timeout.ms`.
+    pub session_timeout: Nanos,
+    /// `exclude.internal.topics`.
+    pub exclude_internal: bool,
     /// `group.protocol`.
     pub group_protocol: GroupProtocol,
     /// `enable.auto.commit`.
@@ -418,8 +432,27 @@ impl ConsumerConfig {
             Some("read_committed") => Isolation::ReadCommitted,
             _ => Isolation::ReadUncommitted,
         };
+        ConsumerConfig::check_protocol(protocol, given)?;
+        let group: Option<Arc<str>> = values.text("group.id").map(Arc::from);
+        if group.is_none() && given.contains_key("enable.auto.commit") && values.flag("enable.auto.commit") {
+            return Err(ConfigError::Contradiction(
+                "enable.auto.commit cannot be set to true when default group id (null) is used.",
+            ));
+        }
+        let heartbeat_interval = values.millis("heartbeat.interval.ms");
+        let session_timeout = values.millis("session.timeout.ms");
+        if protocol == GroupProtocol::Classic && heartbeat_interval >= session_timeout {
+            return Err(ConfigError::Contradiction("Heartbeat must be set lower than the session timeout"));
+        }
+        let set = |name: &str| values.text(name).filter(|text| !text.is_empty()).map(Arc::from);
         Ok(ConsumerConfig {
             common: CommonConfig::read(&values),
+            group_instance: set("group.instance.id"),
+            remote_assignor: set("group.remote.assignor"),
+            assignors: ConsumerConfig::assignors(&values)?,
+            heartbeat_interval,
+            session_timeout,
+            exclude_internal: values.flag("exclude.internal.topics"),
             allow_auto_create: values.flag("allow.auto.create.topics"),
             reset: values
                 .text("auto.offset.reset")
@@ -435,11 +468,44 @@ impl ConsumerConfig {
             max_partition_bytes: values.long("max.partition.fetch.bytes") as i32,
             max_poll_records: values.long("max.poll.records") as usize,
             max_poll_interval: values.millis("max.poll.interval.ms"),
-            group: values.text("group.id").map(Arc::from),
+            auto_commit: group.is_some() && values.flag("enable.auto.commit"),
+            group,
             group_protocol: protocol,
-            auto_commit: values.flag("enable.auto.commit"),
             auto_commit_interval: values.millis("auto.commit.interval.ms"),
         })
+    }
+
+    /// Settings that mean nothing to a protocol of groups are refused (KIP-848).
+    fn check_protocol(protocol: GroupProtocol, given: &Settings) -> Result<(), ConfigError> {
+        let (unsupported, protocol): (&[&str], _) = match protocol {
+            GroupProtocol::Classic => (&["group.remote.assignor"], "CLASSIC"),
+            GroupProtocol::Consumer => (
+                &["partition.assignment.strategy", "heartbeat.interval.ms", "session.timeout.ms"],
+                "CONSUMER",
+            ),
+        };
+        let is_set = |name: &&&str| given.get(**name).is_some_and(|value| !value.trim().is_empty());
+        let names: Vec<&str> = unsupported.iter().filter(is_set).copied().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::NotWithProtocol { names: names.join(", "), protocol })
+    }
+
+    fn assignors(values: &Values<'_>) -> Result<Vec<Assignor>, ConfigError> {
+        const NAME: &str = "partition.assignment.strategy";
+        let mut assignors = Vec::new();
+        for class in
+            values.text(NAME).unwrap_or("").split(',').map(str::trim).filter(|class| !class.is_empty())
+        {
+            let why = || alloc::format!("Class {class} could not be found.");
+            let invalid = || ConfigError::Invalid { name: NAME.into(), value: class.into(), why: why() };
+            let assignor = Assignor::of_class(class).ok_or_else(invalid)?;
+            if !assignors.contains(&assignor) {
+                assignors.push(assignor);
+            }
+        }
+        Ok(assignors)
     }
 }
 

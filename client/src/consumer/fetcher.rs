@@ -138,6 +138,14 @@ impl Consumer {
             Call::Validate(asked) => self.validate_done(now, asked, &done, out),
             Call::EndOffsets(asked) => self.end_offsets_done(now, asked, &done, out),
             Call::CloseSession => {}
+            Call::FindCoordinator => self.coordinator_found(now.mono, &done, out),
+            Call::Join(sent) => self.join_done(now.mono, sent, &done, out),
+            Call::Sync(sent) => self.sync_done(now.mono, sent, &done, out),
+            Call::Heartbeat(sent) => self.heartbeat_done(now.mono, sent, &done, out),
+            Call::Leave => self.left(now.mono, &done, out),
+            Call::Commit(commit) => self.commit_done(now.mono, commit, &done, out),
+            Call::Committed(asked) => self.committed_done(now.mono, asked, &done, out),
+            Call::ConsumerHeartbeat(beat) => self.consumer_heartbeat_done(now.mono, beat, &done, out),
         }
     }
 

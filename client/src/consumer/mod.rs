@@ -1,7 +1,7 @@
 //! Kafka's consumer (`ClassicKafkaConsumer.java`, `AbstractFetch.java`, `OffsetFetcher.java`).
 //!
-//! Partitions are assigned by hand, or, once there are groups, by a coordinator: either way through
-//! [`Consumer::assign`]. Each partition finds its position (given, looked up, or reset by `auto.offset.reset`), is
+//! Partitions are assigned by hand ([`Consumer::assign`]) or by a group ([`Consumer::subscribe`]). Each partition finds
+//! its position (given, committed, looked up, or reset by `auto.offset.reset`), is
 //! validated when its leader epoch changes (KIP-320), and is fetched in a session with its leader's broker, one
 //! request at a time, while what came before is consumed. A broker with records that nobody has polled yet is not
 //! asked for more.
@@ -9,6 +9,8 @@
 //! An owner calls [`Consumer::handle`] with every input, [`Consumer::poll`] when its application is free, and then
 //! [`Consumer::drive`]. An exception that Java's `poll` would throw ends in [`Consumer::poll`]'s error, once.
 
+pub mod assignor;
+mod coordinator;
 mod fetched;
 mod fetcher;
 mod group;
@@ -18,6 +20,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
@@ -33,8 +36,13 @@ use crate::config::{ConsumerConfig, Isolation};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, ResetReason, TopicPartition};
 use crate::io::{Input, Outputs};
-use crate::metadata::{Metadata, TopicIndex};
+use crate::metadata::{Metadata, TopicIndex, TopicPattern};
 use crate::net::{NetworkClient, sooner};
+use coordinator::Group;
+use coordinator::classic::Generation;
+use coordinator::commit::Commit;
+use coordinator::committed::Asked;
+use coordinator::modern::Beat;
 use fetched::Fetched;
 use position::{FetchState, LeaderAndEpoch, PartitionState, Position, ResetTo};
 use session::FetchSession;
@@ -70,6 +78,17 @@ enum Call {
     EndOffsets(Vec<Key>),
     /// The last Fetch of a session.
     CloseSession,
+    FindCoordinator,
+    /// JoinGroup, and as whom it was sent; so the next two.
+    Join(Generation),
+    Sync(Generation),
+    Heartbeat(Generation),
+    Leave,
+    Commit(Box<Commit>),
+    /// OffsetFetch.
+    Committed(Asked),
+    /// ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(Beat),
 }
 
 /// What is fetched from one broker.
@@ -103,6 +122,10 @@ pub struct Consumer {
     metadata_version: u64,
     lookup_at: Option<Instant>,
     closing: bool,
+    /// With a `group.id`.
+    group: Option<Box<Group>>,
+    /// Which topics a subscription by pattern wants.
+    pattern: Option<TopicPattern>,
 }
 
 impl Consumer {
@@ -118,8 +141,11 @@ impl Consumer {
             config.common.metadata(config.allow_auto_create),
             rng,
         );
+        let group = config.group.clone().map(|id| Box::new(Group::new(id, config.group_instance.clone())));
         Consumer {
             config,
+            group,
+            pattern: None,
             net,
             rng: own,
             partitions: BTreeMap::new(),
@@ -255,6 +281,9 @@ impl Consumer {
     pub fn drive(&mut self, now: Now, out: &mut Outputs) {
         self.net.sync_nodes();
         self.sync_leaders();
+        if self.group.is_some() {
+            self.drive_group(now, out);
+        }
         if !self.closing {
             self.settle_positions(now, out);
             self.send_fetches(now.mono, out);
@@ -265,7 +294,8 @@ impl Consumer {
 
     /// When the consumer wants [`Input::Timer`].
     pub fn next_deadline(&self) -> Option<Instant> {
-        sooner(self.lookup_at, self.net.next_deadline())
+        let group = self.group.as_ref().and_then(|group| group.deadline);
+        sooner(group, sooner(self.lookup_at, self.net.next_deadline()))
     }
 
     /// Whether a poll would return something.
@@ -333,16 +363,21 @@ impl Consumer {
         source.session.touch(key);
     }
 
-    /// Closes fetch sessions; [`Consumer::is_closed`] tells when all is said.
+    /// Commits if it does so by itself, leaves the group and closes fetch sessions; [`Consumer::is_closed`] tells when
+    /// all is said.
     pub fn begin_close(&mut self, now: Now, out: &mut Outputs) {
         self.closing = true;
         self.lookup_at = None;
+        if self.group.is_some() {
+            self.begin_close_group(now, out);
+        }
         self.close_sessions(now.mono, out);
     }
 
     /// Whether nothing is in flight any more.
     pub fn is_closed(&self) -> bool {
-        self.closing && self.net.in_flight_total() == 0
+        let has_left = self.group.as_ref().is_none_or(|group| group.has_left());
+        self.closing && has_left && self.net.in_flight_total() == 0
     }
 
     /// Closes the connections.

@@ -41,6 +41,10 @@ impl Consumer {
             let current = LeaderAndEpoch::of(self.net.metadata.partition(key.0, key.1));
             let state = self.partitions.get_mut(&key).expect("unsettled partitions are assigned");
             if state.state == FetchState::Initializing {
+                if self.group.is_some() {
+                    // The group's coordinator is asked first.
+                    continue;
+                }
                 match ResetTo::of(self.config.reset) {
                     Some(to) => state.reset(to, ResetReason::Start),
                     None => {
@@ -99,7 +103,7 @@ impl Consumer {
         }
     }
 
-    fn no_offset(&mut self, partitions: &[String]) {
+    pub(super) fn no_offset(&mut self, partitions: &[String]) {
         let text =
             format!("Undefined offset with no reset policy for partitions: [{}]", partitions.join(", "));
         let mut error = ClientError::kafka(text);

@@ -119,6 +119,8 @@ pub(super) struct PartitionState {
     /// The broker from whose session it is fetched.
     pub node: Option<i32>,
     pub paused: bool,
+    /// A rebalance is about to take it away: its position is being committed.
+    pub pending_revocation: bool,
 }
 
 impl PartitionState {
@@ -136,12 +138,13 @@ impl PartitionState {
             preferred: None,
             node: None,
             paused: false,
+            pending_revocation: false,
         }
     }
 
     /// Whether records may be fetched and handed out.
     pub fn is_fetchable(&self) -> bool {
-        !self.paused && self.state == FetchState::Fetching
+        !self.paused && !self.pending_revocation && self.state == FetchState::Fetching
     }
 
     /// The offset is to be looked up.

@@ -14,6 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use regex::bytes::{Regex, RegexBuilder};
 use wire::Uuid;
 use wire::drive::{Endpoint, Instant, Nanos};
 use wire::error::ErrorCode;
@@ -103,6 +104,30 @@ pub struct Metadata {
     trying_since: Option<Instant>,
     /// Whether an error told the client to ask again while a request was under way.
     added_meanwhile: bool,
+    /// All topics are asked for; those whose names match are added as they appear.
+    pattern: Option<TopicPattern>,
+    updates: u64,
+}
+
+/// The topics that a subscription by pattern wants (`SubscriptionState.matchesSubscribedPattern`).
+#[derive(Clone, Debug)]
+pub struct TopicPattern {
+    regex: Regex,
+    exclude_internal: bool,
+}
+
+impl TopicPattern {
+    /// From an expression that must match whole names. Java's classes are those of ASCII.
+    pub fn new(expression: &str, exclude_internal: bool) -> Option<TopicPattern> {
+        let whole = alloc::format!("^(?:{expression})$");
+        let regex = RegexBuilder::new(&whole).unicode(false).size_limit(1 << 20).build().ok()?;
+        Some(TopicPattern { regex, exclude_internal })
+    }
+
+    /// Whether the topic is wanted.
+    pub fn matches(&self, topic: &str, is_internal: bool) -> bool {
+        self.regex.is_match(topic.as_bytes()) && !(self.exclude_internal && is_internal)
+    }
 }
 
 impl Metadata {
@@ -127,6 +152,8 @@ impl Metadata {
             no_progress: 0,
             trying_since: None,
             added_meanwhile: false,
+            pattern: None,
+            updates: 0,
         };
         metadata.begin_again();
         metadata
@@ -152,6 +179,25 @@ impl Metadata {
         self.not_before = Instant(0);
         self.added_meanwhile = self.in_progress;
         index
+    }
+
+    /// Asks for all topics from now on, and adds those that match; or stops to.
+    pub fn set_pattern(&mut self, pattern: Option<TopicPattern>) {
+        self.pattern = pattern;
+        if self.pattern.is_some() {
+            self.wanted = true;
+            self.added_meanwhile |= self.in_progress;
+        }
+    }
+
+    /// Counts the answers that were taken.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Whether nobody has asked for a refresh that has not come yet.
+    pub fn is_fresh(&self) -> bool {
+        !self.wanted && !(self.in_progress && !self.periodic)
     }
 
     /// A topic.
@@ -275,7 +321,7 @@ impl Metadata {
                 .push(MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(Cow::Borrowed(&*topic.name)) });
         }
         MetadataRequest {
-            topics: Some(topics),
+            topics: Some(topics).filter(|_| self.pattern.is_none()),
             allow_auto_topic_creation: self.settings.allow_auto_create || version < 4,
             ..MetadataRequest::default()
         }
@@ -303,12 +349,17 @@ impl Metadata {
             return self.failed(now, rng);
         }
         self.in_progress = false;
+        self.updates += 1;
         self.failures = 0;
         self.trying_since = None;
         self.wanted = self.added_meanwhile;
         let mut changed = self.take_brokers(response);
         for topic in &response.topics {
+            self.add_matching(topic);
             changed |= self.take_topic(topic);
+        }
+        if self.pattern.is_some() {
+            changed |= self.lose_unnamed(response);
         }
         if changed {
             self.version += 1;
@@ -367,6 +418,36 @@ impl Metadata {
         self.brokers = brokers;
         self.cluster_id = response.cluster_id.as_deref().map(Arc::from);
         self.controller = (response.controller_id >= 0).then_some(response.controller_id);
+        changed
+    }
+
+    /// Adds a topic that the pattern wants.
+    fn add_matching(&mut self, told: &MetadataResponseTopic<'_>) {
+        let (Some(pattern), Some(name)) = (&self.pattern, told.name.as_deref()) else { return };
+        let is_there = ErrorCode(told.error_code) == ErrorCode::NONE;
+        if is_there && pattern.matches(name, told.is_internal) && !self.by_name.contains_key(name) {
+            let (wanted, meanwhile) = (self.wanted, self.added_meanwhile);
+            self.add_topic(name);
+            // This very answer is what it would be asked for.
+            (self.wanted, self.added_meanwhile) = (wanted, meanwhile);
+        }
+    }
+
+    /// An answer about all topics says of those that it does not name that they are not there.
+    fn lose_unnamed(&mut self, response: &MetadataResponse<'_>) -> bool {
+        let mut named: Vec<&str> = response.topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
+        named.sort_unstable();
+        let mut changed = false;
+        for topic in &mut self.topics {
+            if named.binary_search(&&*topic.name).is_err() {
+                changed |= !topic.answered || topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+                topic.answered = true;
+                topic.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+                for partition in &mut topic.partitions {
+                    partition.leader = None;
+                }
+            }
+        }
         changed
     }
 

@@ -273,6 +273,24 @@ impl<C> NetworkClient<C> {
         }
     }
 
+    /// Keeps a connection of its own to a broker, under the id `id`, which is no broker's: where a consumer's group has
+    /// its coordinator, commits and heartbeats do not wait behind a Fetch.
+    pub fn pin(&mut self, now: Instant, id: i32, endpoint: Endpoint, out: &mut Outputs) {
+        match self.nodes.binary_search_by_key(&id, |node| node.id) {
+            Ok(at) if self.nodes[at].endpoint == endpoint => {}
+            Ok(at) => {
+                self.drop_connection(now, at, false, out);
+                self.nodes[at].endpoint = endpoint;
+            }
+            Err(at) => {
+                let backoffs = (self.settings.reconnect_backoff, self.settings.setup_timeout);
+                let mut node = Node::new(id, endpoint, backoffs, &mut self.rng);
+                (node.known, node.pinned) = (false, true);
+                self.nodes.insert(at, node);
+            }
+        }
+    }
+
     /// Closes all connections; nothing comes back any more.
     pub fn close(&mut self, out: &mut Outputs) {
         for node in &mut self.nodes {
@@ -462,7 +480,7 @@ impl<C> NetworkClient<C> {
                 }
             }
         }
-        self.nodes.retain(|node| node.known || node.conn.is_some());
+        self.nodes.retain(|node| node.known || node.pinned || node.conn.is_some());
     }
 
     fn connect(&mut self, now: Instant, at: usize, out: &mut Outputs) {

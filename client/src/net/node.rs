@@ -75,6 +75,8 @@ pub(super) struct Node<C> {
     pub endpoint: Endpoint,
     /// Whether the metadata names it.
     pub known: bool,
+    /// It is a connection of its own to a group's coordinator, which no metadata names.
+    pub pinned: bool,
     pub state: State,
     pub conn: Option<ConnId>,
     pub versions: Versions,
@@ -97,6 +99,7 @@ impl<C> Node<C> {
             id,
             endpoint,
             known: true,
+            pinned: false,
             state: State::Disconnected,
             conn: None,
             versions: Versions::default(),

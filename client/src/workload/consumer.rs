@@ -1,6 +1,7 @@
 //! A scenario's consumer.
 
 use alloc::collections::BTreeMap;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,7 +12,7 @@ use super::Names;
 use super::polled::Collector;
 use crate::Rng;
 use crate::config::{ConfigError, ConsumerConfig, Settings};
-use crate::consumer::{Consumer, StartAt};
+use crate::consumer::{Consumer, StartAt, Subscription};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, TopicPartition};
 use crate::io::{Input, Output, Outputs};
@@ -80,6 +81,19 @@ pub struct ConsumerSpec {
     pub config: Settings,
 }
 
+/// What the application's thread is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// `poll`.
+    Polling,
+    /// `commitSync`, before it processes what the last poll returned.
+    CommittingBefore,
+    /// Processing what its last poll returned, until then.
+    Processing(Instant),
+    /// `commitSync`, after it processed that.
+    CommittingAfter,
+}
+
 /// A scenario's consumer: polls, processes what it got, and polls again.
 #[derive(Clone)]
 pub struct ConsumerClient {
@@ -88,8 +102,8 @@ pub struct ConsumerClient {
     collector: Collector,
     metadata_version: u64,
     started: bool,
-    /// Until when the application processes what its last poll returned.
-    busy_until: Option<Instant>,
+    /// What the application does between two polls.
+    doing: Doing,
     stop_asked: bool,
     closing: bool,
     exit: Option<i32>,
@@ -99,7 +113,14 @@ pub struct ConsumerClient {
 impl ConsumerClient {
     /// A consumer that waits for [`Input::Start`].
     pub fn new(spec: ConsumerSpec, rng: Rng) -> Result<ConsumerClient, ConfigError> {
-        let config = ConsumerConfig::parse(&spec.config)?;
+        let mut settings = spec.config.clone();
+        if let Assignment::Group { group, .. } = &spec.assignment {
+            settings.insert("group.id".into(), group.to_string());
+        }
+        if spec.commit != Commit::Auto {
+            settings.insert("enable.auto.commit".into(), "false".into());
+        }
+        let config = ConsumerConfig::parse(&settings)?;
         let consumer = Consumer::new(config, &spec.name, spec.bootstrap.clone(), rng);
         Ok(ConsumerClient {
             collector: Collector::new(spec.names.clone()),
@@ -107,7 +128,7 @@ impl ConsumerClient {
             consumer,
             metadata_version: 0,
             started: false,
-            busy_until: None,
+            doing: Doing::Polling,
             stop_asked: false,
             closing: false,
             exit: None,
@@ -121,7 +142,7 @@ impl ConsumerClient {
             return;
         }
         match input {
-            Input::Start => self.start(),
+            Input::Start => self.start(out),
             Input::Stop => self.stop_asked = true,
             _ => {}
         }
@@ -136,7 +157,12 @@ impl ConsumerClient {
             }
             self.consumer.drive(now, out);
             // Driving the consumer may have ended in an exception, which the next poll throws.
-            if self.closing || self.busy_until.is_some() || !self.consumer.has_records() {
+            let goes_on = match self.doing {
+                Doing::Polling => self.consumer.has_records(),
+                Doing::CommittingBefore | Doing::CommittingAfter => self.consumer.has_commit_result(),
+                Doing::Processing(_) => false,
+            };
+            if self.closing || !goes_on {
                 break;
             }
         }
@@ -145,7 +171,7 @@ impl ConsumerClient {
         }
         self.deadline = match self.exit {
             Some(_) => None,
-            None => sooner(self.busy_until, self.consumer.next_deadline()),
+            None => sooner(self.doing.until(), self.consumer.next_deadline()),
         };
     }
 
@@ -159,7 +185,7 @@ impl ConsumerClient {
         &self.consumer
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, out: &mut Outputs) {
         self.started = true;
         match self.spec.assignment.clone() {
             Assignment::Partitions(partitions) => {
@@ -172,7 +198,11 @@ impl ConsumerClient {
                     self.consumer.add_topic(topic);
                 }
             }
-            Assignment::Group { .. } => todo!(),
+            Assignment::Group { topics, .. } => {
+                if let Err(error) = self.consumer.subscribe(Subscription::Topics(topics)) {
+                    self.fail(&error, out);
+                }
+            }
         }
     }
 
@@ -190,33 +220,76 @@ impl ConsumerClient {
         }
     }
 
-    /// The application's loop: poll, process, poll.
+    /// The application's loop: poll, perhaps commit, process, perhaps commit, poll.
     fn work(&mut self, now: Now, codecs: &dyn Codecs, out: &mut Outputs) {
         loop {
-            if self.busy_until.is_some_and(|until| until > now.mono) {
-                return;
-            }
-            self.busy_until = None;
-            if self.stop_asked {
-                self.closing = true;
-                return self.consumer.begin_close(now, out);
-            }
-            if !self.consumer.has_records() {
-                return;
-            }
-            let collector = &mut self.collector;
-            let polled = self.consumer.poll(codecs, out, &mut |partition, record| {
-                collector.take(partition, record);
-            });
-            match polled {
-                Ok(0) => {}
-                Ok(_) => {
-                    let until = self.collector.tell(now.mono, self.spec.processing, out);
-                    self.busy_until = Some(until).filter(|&until| until > now.mono);
+            match self.doing {
+                Doing::Polling => {
+                    if !self.poll(now, codecs, out) {
+                        return;
+                    }
                 }
-                Err(error) => return self.fail(&error, out),
+                Doing::Processing(until) if until > now.mono => return,
+                Doing::Processing(_) => {
+                    self.doing = Doing::Polling;
+                    self.commit_if(Commit::After, Doing::CommittingAfter, now, out);
+                }
+                Doing::CommittingBefore | Doing::CommittingAfter => {
+                    match self.consumer.take_commit_result() {
+                        None => return,
+                        Some(Err(error)) => return self.fail(&error, out),
+                        Some(Ok(())) if self.doing == Doing::CommittingBefore => self.process(now, out),
+                        Some(Ok(())) => self.doing = Doing::Polling,
+                    }
+                }
             }
         }
+    }
+
+    /// Whether there is more to do.
+    fn poll(&mut self, now: Now, codecs: &dyn Codecs, out: &mut Outputs) -> bool {
+        if self.stop_asked {
+            self.closing = true;
+            self.consumer.begin_close(now, out);
+            return false;
+        }
+        self.consumer.begin_poll(now, out);
+        if !self.consumer.has_records() {
+            return false;
+        }
+        let collector = &mut self.collector;
+        let polled = self.consumer.poll(codecs, out, &mut |partition, record| {
+            collector.take(partition, record);
+        });
+        match polled {
+            Ok(0) => {}
+            Ok(_) => {
+                self.consumer.end_poll(now);
+                if !self.commit_if(Commit::Before, Doing::CommittingBefore, now, out) {
+                    self.process(now, out);
+                }
+            }
+            Err(error) => {
+                self.fail(&error, out);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Commits, if it is the time at which the application does.
+    fn commit_if(&mut self, when: Commit, doing: Doing, now: Now, out: &mut Outputs) -> bool {
+        let commits = self.spec.commit == when && self.consumer.config().group.is_some();
+        if commits {
+            self.doing = doing;
+            self.consumer.commit_sync(now, None, out);
+        }
+        commits
+    }
+
+    fn process(&mut self, now: Now, out: &mut Outputs) {
+        let until = self.collector.tell(now.mono, self.spec.processing, out);
+        self.doing = Doing::Processing(until);
     }
 
     /// An exception that the application does not handle ends it.
@@ -235,6 +308,15 @@ impl ConsumerClient {
         }
         out.items.push(Output::Exit { code });
         self.exit = Some(code);
+    }
+}
+
+impl Doing {
+    fn until(self) -> Option<Instant> {
+        match self {
+            Doing::Processing(until) => Some(until),
+            _ => None,
+        }
     }
 }
 

@@ -177,6 +177,7 @@ pub fn client_event(event: &ClientEvent) -> Option<(String, Tone)> {
 fn position_reason(reason: client::ResetReason) -> &'static str {
     match reason {
         client::ResetReason::Start => "start",
+        client::ResetReason::Committed => "the committed offset",
         client::ResetReason::OutOfRange => "offset out of range",
         client::ResetReason::Truncation => "the log was truncated",
     }

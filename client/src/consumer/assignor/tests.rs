@@ -1,0 +1,1 @@
+//! Tables from what Kafka documents, and properties over random groups.
