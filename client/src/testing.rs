@@ -203,6 +203,8 @@ pub struct Fake {
     due: BTreeMap<(Instant, u64), Due>,
     next: u64,
     fetch_sessions: BTreeMap<i32, BTreeMap<i32, i64>>,
+    /// What came on connections whose Fetch waits: a broker answers in order.
+    held: BTreeMap<ConnId, Vec<Rope>>,
     out: Outputs,
 }
 
@@ -252,6 +254,7 @@ impl Fake {
             due: BTreeMap::new(),
             next: 0,
             fetch_sessions: BTreeMap::new(),
+            held: BTreeMap::new(),
             out: Outputs::new(0),
         }
     }
@@ -393,6 +396,7 @@ impl Fake {
     }
 
     fn break_off(&mut self, conn: ConnId) {
+        self.held.remove(&conn);
         if self.conns.remove(&conn).is_some() {
             self.later(LATENCY, Due::ToClient { input: Input::Closed { conn, why: ConnError::Reset } });
         }
@@ -414,13 +418,18 @@ impl Fake {
             }
             Due::ToBroker { conn, frame } => {
                 let Some(&node) = self.conns.get(&conn) else { return };
-                if !self.silent.contains(&node) {
+                if let Some(held) = self.held.get_mut(&conn) {
+                    held.push(frame);
+                } else if !self.silent.contains(&node) {
                     self.request(conn, node, &frame);
                 }
             }
             Due::Fetch { conn, node, version, correlation, wanted, session } => {
                 let response = self.fetch_response(node, version, &wanted, session);
                 self.answer(conn, ApiKey::Fetch, version, correlation, &response);
+                for frame in self.held.remove(&conn).unwrap_or_default() {
+                    self.deliver(machine, Due::ToBroker { conn, frame });
+                }
             }
         }
     }
@@ -676,6 +685,7 @@ impl Fake {
         let response = self.fetch_response(node, version, &wanted, session);
         if response.responses.is_empty() {
             let wait = Nanos::from_millis(request.max_wait_ms as u64);
+            self.held.insert(conn, Vec::new());
             self.later(wait, Due::Fetch { conn, node, version, correlation, wanted, session });
         } else {
             self.answer(conn, ApiKey::Fetch, version, correlation, &response);
