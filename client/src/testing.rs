@@ -38,7 +38,7 @@ use crate::event::{ClientEvent, Fate, Made};
 use crate::io::{Input, Output, Outputs, Process};
 
 pub const TOPIC: &str = "t";
-const TOPIC_ID: Uuid = Uuid([7; 16]);
+pub const TOPIC_ID: Uuid = Uuid([7; 16]);
 const LATENCY: Nanos = Nanos::from_millis(1);
 const WALL_AT_START: i64 = 1_767_225_600_000;
 
@@ -579,7 +579,17 @@ impl Fake {
             brokers: brokers.collect(),
             cluster_id: Some(Cow::Borrowed("test")),
             controller_id: 1,
-            topics: asked.map(|asked| topic(asked.name.as_deref().unwrap())).collect(),
+            topics: asked
+                .map(|asked| match asked.name.as_deref() {
+                    Some(name) => topic(name),
+                    None if asked.topic_id == TOPIC_ID => topic(TOPIC),
+                    None => MetadataResponseTopic {
+                        error_code: ErrorCode::UNKNOWN_TOPIC_ID.0,
+                        topic_id: asked.topic_id,
+                        ..MetadataResponseTopic::default()
+                    },
+                })
+                .collect(),
             ..MetadataResponse::default()
         }
     }

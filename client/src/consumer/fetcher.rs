@@ -145,7 +145,7 @@ impl Consumer {
             Call::Leave => self.left(now.mono, &done, out),
             Call::Commit(commit) => self.commit_done(now.mono, commit, &done, out),
             Call::Committed(asked) => self.committed_done(now.mono, asked, &done, out),
-            Call::ConsumerHeartbeat(beat) => self.consumer_heartbeat_done(now.mono, beat, &done, out),
+            Call::ConsumerHeartbeat(beat) => self.consumer_heartbeat_done(now.mono, *beat, &done, out),
         }
     }
 

@@ -10,7 +10,7 @@
 mod tests;
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -23,6 +23,9 @@ use wire::messages::metadata_response::{MetadataResponse, MetadataResponsePartit
 
 use crate::Rng;
 use crate::backoff::Backoff;
+
+/// The first version of Metadata requests that may ask by id.
+const FIRST_WITH_IDS: i16 = 12;
 
 /// A topic of the cache. Given out once per name and client, never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +109,8 @@ pub struct Metadata {
     added_meanwhile: bool,
     /// All topics are asked for; those whose names match are added as they appear.
     pattern: Option<TopicPattern>,
+    /// Topics whose names are wanted.
+    wanted_ids: BTreeSet<Uuid>,
     updates: u64,
 }
 
@@ -153,6 +158,7 @@ impl Metadata {
             trying_since: None,
             added_meanwhile: false,
             pattern: None,
+            wanted_ids: BTreeSet::new(),
             updates: 0,
         };
         metadata.begin_again();
@@ -188,6 +194,16 @@ impl Metadata {
             self.wanted = true;
             self.added_meanwhile |= self.in_progress;
         }
+    }
+
+    /// Asks for topics of which only the ids are known, and adds them once they have names.
+    pub fn want_ids(&mut self, ids: &[Uuid]) {
+        for &id in ids {
+            if self.wanted_ids.insert(id) {
+                self.added_meanwhile |= self.in_progress;
+            }
+        }
+        self.wanted = true;
     }
 
     /// Counts the answers that were taken.
@@ -320,6 +336,10 @@ impl Metadata {
             topics
                 .push(MetadataRequestTopic { topic_id: Uuid::ZERO, name: Some(Cow::Borrowed(&*topic.name)) });
         }
+        if version >= FIRST_WITH_IDS {
+            let by_id = |&topic_id: &Uuid| MetadataRequestTopic { topic_id, name: None };
+            topics.extend(self.wanted_ids.iter().map(by_id));
+        }
         MetadataRequest {
             topics: Some(topics).filter(|_| self.pattern.is_none()),
             allow_auto_topic_creation: self.settings.allow_auto_create || version < 4,
@@ -421,11 +441,17 @@ impl Metadata {
         changed
     }
 
-    /// Adds a topic that the pattern wants.
+    /// Adds a topic that the pattern wants, or that was wanted by its id.
     fn add_matching(&mut self, told: &MetadataResponseTopic<'_>) {
-        let (Some(pattern), Some(name)) = (&self.pattern, told.name.as_deref()) else { return };
-        let is_there = ErrorCode(told.error_code) == ErrorCode::NONE;
-        if is_there && pattern.matches(name, told.is_internal) && !self.by_name.contains_key(name) {
+        let Some(name) = told.name.as_deref().filter(|_| ErrorCode(told.error_code) == ErrorCode::NONE)
+        else {
+            // What has been deleted will not be named any more.
+            self.wanted_ids.remove(&told.topic_id);
+            return;
+        };
+        let by_id = self.wanted_ids.remove(&told.topic_id);
+        let matches = self.pattern.as_ref().is_some_and(|p| p.matches(name, told.is_internal));
+        if (by_id || matches) && !self.by_name.contains_key(name) {
             let (wanted, meanwhile) = (self.wanted, self.added_meanwhile);
             self.add_topic(name);
             // This very answer is what it would be asked for.

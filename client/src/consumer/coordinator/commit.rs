@@ -87,6 +87,7 @@ impl Consumer {
         out: &mut Outputs,
     ) {
         let patience = match purpose {
+            Purpose::Prepare => self.config.max_poll_interval,
             Purpose::Close => super::close::TIMEOUT.min(self.config.common.request_timeout),
             _ => self.config.api_timeout,
         };
@@ -401,13 +402,16 @@ impl Consumer {
         out: &mut Outputs,
     ) {
         let backoff = self.config.common.retry_backoff;
+        let stale = result.as_ref().is_err_and(|error| self.is_stale_and_has_epoch(error.code));
         let group = self.group.as_mut().expect("only a consumer with a group.id gets here");
         let id = group.id.clone();
-        let retriable = result.as_ref().is_err_and(|error| error.code.retriable());
-        let tries_again = match &group.membership {
-            // Members of KIP-848 try automatic commits again as well.
-            Membership::Modern(_) => commit.purpose != Purpose::Async,
-            _ => matches!(commit.purpose, Purpose::Sync | Purpose::Close),
+        let retriable = result.as_ref().is_err_and(|error| error.code.retriable())
+            || stale && commit.purpose == Purpose::Prepare;
+        let tries_again = match commit.purpose {
+            Purpose::Sync | Purpose::Close => true,
+            // In the classic protocol the rebalance that wants it begins again.
+            Purpose::Prepare => matches!(group.membership, Membership::Modern(_)),
+            Purpose::Async | Purpose::Auto => false,
         };
         if retriable && tries_again && commit.until > now {
             commit.retry_at = now + backoff.after(commit.failures, &mut self.rng);

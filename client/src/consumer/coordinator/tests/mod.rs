@@ -1,5 +1,7 @@
 //! Stories of a member and a scripted coordinator that knows one member, and others by name only.
 
+mod modern;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
