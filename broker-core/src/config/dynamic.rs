@@ -155,6 +155,13 @@ impl NodeConfig {
         parsed.or_else(|| key.default.and_then(parse)).unwrap_or(0)
     }
 
+    /// A node's flag in force.
+    pub fn node_flag(&self, dynamic: Dynamic<'_>, name: &str) -> bool {
+        let key = node_key(name).unwrap_or_else(|| panic!("{name} is not a node's setting"));
+        let text = self.node_value(dynamic, name).or(key.default);
+        text.is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
+    }
+
     /// A topic's flag in force.
     pub fn topic_flag(&self, dynamic: Dynamic<'_>, name: &str) -> bool {
         self.topic_value(dynamic, name).trim().eq_ignore_ascii_case("true")

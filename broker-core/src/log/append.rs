@@ -4,10 +4,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wire::batch::{BatchError, BatchHeader, Batches};
 use wire::drive::Now;
+use wire::records::AbortedTxn;
 use wire::{Codecs, Rope};
 
 use super::batch::{BatchMeta, BatchMetas};
-use super::producer::{Duplicate, ProducerBatch, Refused};
+use super::producer::{CompletedTxn, Duplicate, ProducerBatch, Refused, Verification};
 use super::segment::{RollParams, Segment, at};
 use super::tail::TailBatch;
 use super::validate::Validator;
@@ -15,11 +16,21 @@ use super::{AppendError, AppendInfo, Log, LogError, Origin, TimestampType};
 use crate::disk::Disk;
 use crate::event::BatchMarks;
 
+/// On which terms a leader appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendTerms {
+    /// The epoch in which it leads.
+    pub leader_epoch: i32,
+    /// Who appends.
+    pub origin: Origin,
+    /// What is known of the transaction that the batches belong to.
+    pub verification: Verification,
+    /// Of markers: the version of transactions that the coordinator follows, which decides what is a late one.
+    pub transaction_version: i8,
+}
+
 impl Log {
-    /// Appends as the partition's leader: validates, assigns offsets, stamps the leader epoch.
-    ///
-    /// A client's records are exactly one batch of format 2 that begins at offset 0. What is left of a batch that is
-    /// not whole is no error, as in Kafka, but with nothing before it there is no batch.
+    /// Appends as the partition's leader what needs no verification of its transaction.
     pub fn append_as_leader(
         &mut self,
         now: Now,
@@ -29,6 +40,24 @@ impl Log {
         leader_epoch: i32,
         origin: Origin,
     ) -> Result<AppendInfo, AppendError> {
+        let terms =
+            AppendTerms { leader_epoch, origin, verification: Verification::Off, transaction_version: 0 };
+        self.append_on_terms(now, disk, codecs, records, &terms)
+    }
+
+    /// Appends as the partition's leader: validates, assigns offsets, stamps the leader epoch.
+    ///
+    /// A client's records are exactly one batch of format 2 that begins at offset 0. What is left of a batch that is
+    /// not whole is no error, as in Kafka, but with nothing before it there is no batch.
+    pub fn append_on_terms(
+        &mut self,
+        now: Now,
+        disk: &mut dyn Disk,
+        codecs: &dyn Codecs,
+        records: &Rope,
+        terms: &AppendTerms,
+    ) -> Result<AppendInfo, AppendError> {
+        let AppendTerms { leader_epoch, origin, .. } = *terms;
         let mut pieces: SmallVec<[Bytes; 8]> = SmallVec::new();
         let mut metas = BatchMetas::new();
         let mut next = self.next_offset;
@@ -43,8 +72,8 @@ impl Log {
             if size != batch.bytes.len() {
                 self.check_size(size)?;
             }
-            let producer = ProducerBatch::of(&batch.header);
-            if let Some(duplicate) = self.check_producer(producer.as_ref(), origin, next)? {
+            let producer = ProducerBatch::read(&batch.header, &batch.bytes);
+            if let Some(duplicate) = self.check_producer(producer.as_ref(), terms, next)? {
                 return Ok(self.appended_before(duplicate));
             }
             let count =
@@ -71,35 +100,75 @@ impl Log {
         self.write(now, disk, codecs, &pieces, &metas, log_append_time)
     }
 
-    /// Whether a client's batch continues what its producer sent before; the earlier append if it is the same batch.
+    /// Whether a batch continues what its producer sent before; the earlier append if it is the same batch of a client.
+    #[inline]
     fn check_producer(
         &self,
         batch: Option<&ProducerBatch>,
-        origin: Origin,
+        terms: &AppendTerms,
         offset: i64,
     ) -> Result<Option<Duplicate>, AppendError> {
-        let (Some(batch), Origin::Client) = (batch, origin) else { return Ok(None) };
-        self.producers.check(batch).map_err(|refused| {
-            let ProducerBatch { id, epoch, first_sequence, .. } = batch;
-            let log = self.name();
-            match refused {
-                Refused::StaleEpoch { known } => AppendError::InvalidProducerEpoch {
-                    message: alloc::format!(
-                        "Epoch of producer {id} at offset {offset} in {log} is {epoch}, which is smaller than the last seen epoch {known}"
-                    ),
-                },
-                Refused::OutOfOrder { last } => AppendError::OutOfOrderSequence {
-                    message: alloc::format!(
-                        "Out of order sequence number for producer {id} at offset {offset} in partition {log}: {first_sequence} (incoming seq. number), {last} (current end sequence number)"
-                    ),
-                },
-                Refused::NewEpochNotAtZero { known } => AppendError::OutOfOrderSequence {
-                    message: alloc::format!(
-                        "Invalid sequence number for new epoch of producer {id} at offset {offset} in partition {log}: {epoch} (request epoch), {first_sequence} (seq. number), {known} (current producer epoch)"
-                    ),
-                },
+        let Some(batch) = batch else { return Ok(None) };
+        let checked = match terms.origin {
+            Origin::Client => self.producers.check(batch, terms.verification),
+            Origin::Coordinator => {
+                let version = terms.transaction_version;
+                self.producers.check_of_coordinator(batch, terms.verification, version).map(|()| None)
             }
-        })
+            Origin::RaftLeader => Ok(None),
+        };
+        checked.map_err(|refused| self.refused(refused, batch, terms, offset))
+    }
+
+    fn refused(
+        &self,
+        refused: Refused,
+        batch: &ProducerBatch,
+        terms: &AppendTerms,
+        offset: i64,
+    ) -> AppendError {
+        let ProducerBatch { id, epoch, first_sequence, .. } = batch;
+        let log = self.name();
+        let out_of_order = |message| AppendError::OutOfOrderSequence { message };
+        match refused {
+            Refused::StaleEpoch { known } => {
+                let than = if batch.control && terms.transaction_version >= 2 { "<=" } else { "<" };
+                let version = terms.transaction_version;
+                AppendError::InvalidProducerEpoch {
+                    message: alloc::format!(
+                        "Epoch of producer {id} at offset {offset} in {log} is {epoch}, which is {than} the last seen epoch {known} (TV{version})"
+                    ),
+                }
+            }
+            Refused::OutOfOrder { last } => out_of_order(alloc::format!(
+                "Out of order sequence number for producer {id} at offset {offset} in partition {log}: {first_sequence} (incoming seq. number), {last} (current end sequence number)"
+            )),
+            Refused::NewEpochNotAtZero { known } => out_of_order(alloc::format!(
+                "Invalid sequence number for new epoch of producer {id} at offset {offset} in partition {log}: {epoch} (request epoch), {first_sequence} (seq. number), {known} (current producer epoch)"
+            )),
+            Refused::UnknownNotAtZero => out_of_order(alloc::format!(
+                "Invalid sequence number for producer {id} at offset {offset} in partition {log}: {first_sequence} (incoming seq. number). Expected sequence 0 for transactions v2 idempotent producer with no existing state."
+            )),
+            Refused::Overtaken { lowest } => out_of_order(alloc::format!(
+                "Out of order sequence number for producer {id} at offset {offset} in partition {log}: {first_sequence} (incoming seq. number), {lowest} (earliest seen sequence)"
+            )),
+            Refused::Unverified => AppendError::InvalidTxnState {
+                message: "Record was not part of an ongoing transaction".into(),
+            },
+            Refused::NotTransactional => AppendError::InvalidTxnState {
+                message: alloc::format!(
+                    "Expected transactional write from producer {id} at offset {offset} in partition {log}"
+                ),
+            },
+            Refused::StaleCoordinator { known } => {
+                let epoch = batch.marker.map_or(-1, |marker| marker.coordinator_epoch);
+                AppendError::CoordinatorFenced {
+                    message: alloc::format!(
+                        "Invalid coordinator epoch for producerId {id} at offset {offset} in partition {log}: {epoch} (zombie), {known} (current)"
+                    ),
+                }
+            }
+        }
     }
 
     /// A retry of what lies in the log already is answered as the first attempt was.
@@ -178,7 +247,10 @@ impl Log {
                 break;
             }
             batch.check_crc(codecs).map_err(|_| self.corrupt(&batch.header))?;
-            let meta = BatchMeta::from(&batch.header);
+            let mut meta = BatchMeta::from(&batch.header);
+            if batch.header.is_control() {
+                meta.producer = ProducerBatch::read(&batch.header, &batch.bytes);
+            }
             if meta.base_offset < next
                 || batch.header.last_offset_delta < 0
                 || meta.last_offset < meta.base_offset
@@ -253,8 +325,10 @@ impl Log {
             position += batch.size;
         }
         for meta in metas {
-            if let Some(producer) = &meta.producer {
-                self.producers.appended(producer, meta.base_offset, meta.last_offset);
+            if let Some(producer) = &meta.producer
+                && let Some(completed) = self.producers.appended(producer, meta.base_offset, meta.last_offset)
+            {
+                self.index_aborted(disk, &completed).map_err(AppendError::Disk)?;
             }
         }
         self.producers.covered = last.last_offset + 1;
@@ -274,6 +348,22 @@ impl Log {
             rolled,
             marks,
         })
+    }
+
+    /// A transaction that was aborted goes into the index of the segment that holds its marker.
+    pub(super) fn index_aborted(
+        &mut self,
+        disk: &mut dyn Disk,
+        completed: &CompletedTxn,
+    ) -> Result<(), crate::disk::DiskError> {
+        if completed.commit {
+            return Ok(());
+        }
+        let CompletedTxn { producer_id, first_offset, last_offset, last_stable_offset, .. } = *completed;
+        let txn = AbortedTxn { producer_id, first_offset, last_offset, last_stable_offset };
+        let at = self.segment_of(last_offset);
+        let segment = &mut self.segments[at];
+        segment.txns.append(disk, &self.dir, segment.base, txn)
     }
 
     fn nothing_appended(&self) -> AppendInfo {

@@ -50,7 +50,7 @@ impl Log {
         self.epochs_cut(disk, changed);
         self.log_start_offset = self.log_start_offset.min(offset);
         self.high_watermark = self.high_watermark.min(offset);
-        self.reload_producers(disk, codecs)?;
+        self.reload_producers(disk, codecs, None)?;
         self.check_invariants();
         Ok(Truncated { from, to: offset, below_high_watermark })
     }
@@ -89,6 +89,7 @@ impl Log {
             return false;
         }
         self.log_start_offset = offset;
+        self.producers.replicated_up_to(offset);
         let changed = self.epochs.truncate_from_start(offset);
         self.epochs_cut(disk, changed);
         self.check_invariants();

@@ -104,6 +104,18 @@ pub enum AppendError {
         /// In Kafka's words.
         message: String,
     },
+    /// INVALID_TXN_STATE: a batch belongs to no transaction that the coordinator knows, or to none while one is open.
+    #[error("{message}")]
+    InvalidTxnState {
+        /// In Kafka's words.
+        message: String,
+    },
+    /// TRANSACTION_COORDINATOR_FENCED: a marker of a coordinator whose partition has another leader since.
+    #[error("{message}")]
+    CoordinatorFenced {
+        /// In Kafka's words.
+        message: String,
+    },
     /// A follower was given what does not continue its log.
     #[error("offsets in the append to {log} begin at {first_offset}, the log end offset is {log_end_offset}")]
     UnexpectedOffset {
@@ -131,6 +143,8 @@ impl AppendError {
             AppendError::RecordListTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+            AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
+            AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
             AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
             AppendError::Disk(_) => ErrorCode::KAFKA_STORAGE_ERROR,
         }

@@ -59,6 +59,7 @@ impl Log {
             segments: Vec::new(),
             epochs: EpochCache::default(),
             epochs_changed: false,
+            unindexed: None,
         };
         loader.remove_leftovers()?;
         loader.epochs = loader.read_epochs()?;
@@ -67,8 +68,7 @@ impl Log {
             loader.recover()?;
         }
         let end = loader.end()?;
-        let (segments, epochs, epochs_changed, recovered) =
-            (loader.segments, loader.epochs, loader.epochs_changed, loader.recovered);
+        let Loader { segments, epochs, epochs_changed, recovered, unindexed, .. } = loader;
 
         let log_start_offset = state.log_start_offset.max(segments[0].base);
         let mut log = Log {
@@ -92,8 +92,8 @@ impl Log {
         let changed =
             log.epochs.truncate_from_end(end.next_offset) | log.epochs.truncate_from_start(log_start_offset);
         log.epochs_cut(disk, changed || epochs_changed);
-        log.reload_producers(disk, codecs)?;
         log.update_high_watermark(state.high_watermark);
+        log.reload_producers(disk, codecs, unindexed)?;
         log.check_invariants();
         Ok((log, recovered))
     }
@@ -125,6 +125,8 @@ struct Loader<'a> {
     segments: Vec<Segment>,
     epochs: EpochCache,
     epochs_changed: bool,
+    /// The base of the first segment whose transaction index was emptied with its other indexes.
+    unindexed: Option<i64>,
 }
 
 impl Loader<'_> {
@@ -289,6 +291,7 @@ impl Loader<'_> {
         let log_path = path(self.dir, segment.base, "log");
         let on_disk = |error| at(&log_path)(error);
         segment.clear_indexes(self.disk).map_err(on_disk)?;
+        self.unindexed = Some(self.unindexed.map_or(segment.base, |first| first.min(segment.base)));
         let mut position = 0;
         let mut end = SegmentEnd { next_offset: segment.base, epoch, invalid: false };
         while position < segment.size {

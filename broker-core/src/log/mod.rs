@@ -10,8 +10,8 @@
 //! asynchronous. Every [`Ticket`](crate::disk::Ticket) that a log has asked for is handed out by
 //! [`Log::take_tickets`]; who routes `Input::Synced` gives each back to [`Log::synced`].
 //!
-//! Deliberately absent: the transaction index. Such files of Kafka's are kept when a directory is opened, and go with
-//! the segment that they belong to.
+//! Transactions (KIP-98, KIP-890): the log knows which are open and which were aborted, and bounds what readers of
+//! committed transactions may see by [`Log::last_stable_offset`].
 
 mod append;
 mod batch;
@@ -31,6 +31,7 @@ mod segment;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod txn_index;
 mod validate;
 
 use alloc::collections::VecDeque;
@@ -49,9 +50,11 @@ use producer::Producers;
 use segment::{Segment, at};
 use tail::Tail;
 
+pub use append::AppendTerms;
 pub use config::{LogConfig, TargetCompression, TimestampType};
 pub use dir::{LogDir, PartitionDir, PartitionDirKind};
 pub use error::{AppendError, LogError, ReadError, RecordError};
+pub use producer::{ActiveProducer, Guard, Verification};
 
 /// Who appends: decides what is validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,9 +254,14 @@ impl Log {
         self.high_watermark
     }
 
-    /// The first offset that a reader of committed transactions must not see; the high watermark without transactions.
+    /// The first offset that a reader of committed transactions must not see: that of the first transaction that is
+    /// open or whose marker is not yet replicated; the high watermark without transactions.
+    #[inline]
     pub fn last_stable_offset(&self) -> i64 {
-        self.high_watermark
+        match self.producers.first_unstable_offset() {
+            None => self.high_watermark,
+            Some(first) => first.max(self.log_start_offset).min(self.high_watermark),
+        }
     }
 
     /// Sets the high watermark, within log start and log end; whether it changed.
@@ -261,6 +269,7 @@ impl Log {
         let offset = offset.clamp(self.log_start_offset, self.next_offset);
         let changed = offset != self.high_watermark;
         self.high_watermark = offset;
+        self.producers.replicated_up_to(offset);
         changed
     }
 
@@ -370,6 +379,7 @@ impl Log {
         assert!(self.segments[0].base <= self.log_start_offset, "{}: first segment", self.dir);
         assert!(self.active().base <= self.next_offset, "{}: active segment", self.dir);
         assert_eq!(self.producers.covered, self.next_offset, "{}: producer state", self.dir);
+        self.producers.check_invariants();
     }
 
     // --- time

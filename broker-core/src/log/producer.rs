@@ -4,12 +4,17 @@
 //! again is answered with its first offset and not appended; a gap in the sequence is refused (KIP-98, KIP-360). The
 //! state is a function of the log: after a restart or a truncation it is read from the nearest snapshot and the batches
 //! behind it. A snapshot keeps only the last batch of each producer, so older duplicates are unknown after a restart.
+//!
+//! Beside it stand the transactions: which are open and where they begin, and which are ended by a marker that is not
+//! yet replicated. The smallest of their first offsets bounds what readers of committed transactions may see. The first
+//! batch of a transaction must have been verified with the transaction coordinator (KIP-890): a [`Guard`] stands for
+//! one such verification, and is worth nothing once anything of that producer was appended.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bytes::{BufMut, Bytes, BytesMut};
-use wire::Codecs;
-use wire::batch::{BatchHeader, increment_sequence};
+use wire::batch::{BatchHeader, ControlRecord, RecordIter, increment_sequence};
+use wire::{Codecs, Rope};
 
 /// So many batches of a producer are remembered: the most that a client may have in flight.
 const REMEMBERED: usize = 5;
@@ -29,10 +34,43 @@ pub(super) struct ProducerBatch {
     pub timestamp: i64,
     pub transactional: bool,
     pub control: bool,
+    /// What a control batch says; absent where compaction has emptied it.
+    pub marker: Option<Marker>,
+}
+
+/// The end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marker {
+    pub commit: bool,
+    pub coordinator_epoch: i32,
+}
+
+impl Marker {
+    /// Of a control batch, whose records are never compressed.
+    fn read(header: &BatchHeader, batch: &Rope) -> Option<Marker> {
+        let at = wire::batch::HEADER_LEN;
+        let records = batch.slice(at, batch.len() - at).to_bytes();
+        let record = RecordIter::new(header, &records).next()?.ok()?;
+        let (commit, marker) = match ControlRecord::of(&record).ok()? {
+            ControlRecord::Commit(marker) => (true, marker),
+            ControlRecord::Abort(marker) => (false, marker),
+            _ => return None,
+        };
+        Some(Marker { commit, coordinator_epoch: marker.coordinator_epoch })
+    }
 }
 
 impl ProducerBatch {
-    /// Of a batch that carries a producer id.
+    /// Of a whole batch that carries a producer id.
+    pub fn read(header: &BatchHeader, batch: &Rope) -> Option<ProducerBatch> {
+        let mut producer = ProducerBatch::of(header)?;
+        if producer.control {
+            producer.marker = Marker::read(header, batch);
+        }
+        Some(producer)
+    }
+
+    /// Of a batch that carries a producer id, without what a marker says.
     pub fn of(header: &BatchHeader) -> Option<ProducerBatch> {
         header.has_producer_id().then(|| ProducerBatch {
             id: header.producer_id,
@@ -42,6 +80,7 @@ impl ProducerBatch {
             timestamp: header.max_timestamp,
             transactional: header.is_transactional(),
             control: header.is_control(),
+            marker: None,
         })
     }
 }
@@ -74,7 +113,7 @@ pub(super) struct Duplicate {
     pub timestamp: i64,
 }
 
-/// Why a producer's batch is refused.
+/// Why a producer's batch or marker is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     /// A producer with a later epoch has taken over.
@@ -83,49 +122,235 @@ pub(super) enum Refused {
     OutOfOrder { last: i32 },
     /// The first batch of a new epoch does not begin at 0.
     NewEpochNotAtZero { known: i16 },
+    /// The first sequence of a producer of which nothing is known must be 0 with transactions of version 2.
+    UnknownNotAtZero,
+    /// A batch with a smaller sequence was seen first, and is not yet appended.
+    Overtaken { lowest: i32 },
+    /// It belongs to no transaction that the coordinator is known to know of.
+    Unverified,
+    /// It belongs to no transaction while one of its producer is open.
+    NotTransactional,
+    /// A later coordinator has taken over.
+    StaleCoordinator { known: i32 },
+}
+
+/// Stands for one verification of a producer's transaction with its coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Guard(u64);
+
+/// What an append knows of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Verification {
+    /// `transaction.partition.verification.enable` is off.
+    #[default]
+    Off,
+    /// Only a transaction that is open in this partition may be continued.
+    Required,
+    /// The coordinator has answered for this guard.
+    Verified(Guard),
+}
+
+/// A producer whose transaction is being verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unverified {
+    guard: Guard,
+    lowest_sequence: i32,
+    epoch: i16,
+    since_ms: i64,
+    supports_epoch_bump: bool,
+}
+
+/// A transaction that a marker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CompletedTxn {
+    pub producer_id: i64,
+    pub first_offset: i64,
+    /// The marker's offset.
+    pub last_offset: i64,
+    pub commit: bool,
+    /// The last stable offset once it is ended and replicated, as the transaction index has it.
+    pub last_stable_offset: i64,
+}
+
+/// A producer, as DescribeProducers shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// The last sequence, -1 for none.
+    pub last_sequence: i32,
+    /// The timestamp of its last batch or marker.
+    pub last_timestamp: i64,
+    /// The coordinator's epoch in its last marker, -1 for none.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins.
+    pub transaction_first_offset: Option<i64>,
 }
 
 /// The producers of one log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Producers {
     by_id: BTreeMap<i64, Producer>,
     /// The state covers everything below.
     pub covered: i64,
     /// The offset of the latest snapshot.
     pub last_snapshot: Option<i64>,
+    /// Open transactions: first offset, producer id.
+    ongoing: BTreeMap<i64, i64>,
+    /// Ended transactions whose marker is not below the high watermark: first offset, the marker's offset.
+    unreplicated: BTreeMap<i64, i64>,
+    /// The smallest first offset of both; `i64::MAX` when there is none.
+    first_unstable: i64,
+    unverified: BTreeMap<i64, Unverified>,
+    next_guard: u64,
+}
+
+impl Default for Producers {
+    fn default() -> Producers {
+        Producers {
+            by_id: BTreeMap::new(),
+            covered: 0,
+            last_snapshot: None,
+            ongoing: BTreeMap::new(),
+            unreplicated: BTreeMap::new(),
+            first_unstable: i64::MAX,
+            unverified: BTreeMap::new(),
+            next_guard: 0,
+        }
+    }
 }
 
 impl Producers {
     /// Whether a client's batch is new (`None`), was appended before, or must be refused.
-    pub fn check(&self, batch: &ProducerBatch) -> Result<Option<Duplicate>, Refused> {
-        let Some(known) = self.by_id.get(&batch.id) else { return Ok(None) };
-        if known.epoch == batch.epoch
-            && let Some(same) = known
-                .batches
-                .iter()
-                .find(|b| b.first_sequence == batch.first_sequence && b.last_sequence == batch.last_sequence)
-        {
+    pub fn check(
+        &self,
+        batch: &ProducerBatch,
+        verification: Verification,
+    ) -> Result<Option<Duplicate>, Refused> {
+        let known = self.by_id.get(&batch.id);
+        if let Some(same) = known.filter(|known| known.epoch == batch.epoch).and_then(|known| {
+            let same = |b: &&Appended| {
+                b.first_sequence == batch.first_sequence && b.last_sequence == batch.last_sequence
+            };
+            known.batches.iter().find(same)
+        }) {
             return Ok(Some(Duplicate {
                 first_offset: same.first_offset,
                 last_offset: same.last_offset,
                 timestamp: same.timestamp,
             }));
         }
-        if batch.epoch < known.epoch {
-            return Err(Refused::StaleEpoch { known: known.epoch });
+        self.check_transaction(batch, verification)?;
+        self.check_epoch(batch)?;
+        self.check_sequence(batch, known)?;
+        match known {
+            Some(known) if known.transaction_first_offset.is_some() && !batch.transactional => {
+                Err(Refused::NotTransactional)
+            }
+            _ => Ok(None),
         }
-        if batch.epoch > known.epoch {
-            let fresh = batch.first_sequence == 0 || known.epoch == NO_EPOCH;
-            return if fresh { Ok(None) } else { Err(Refused::NewEpochNotAtZero { known: known.epoch }) };
-        }
-        let last = known.batches.back().map_or(NO_SEQUENCE, |b| b.last_sequence);
-        let follows = batch.first_sequence == increment_sequence(last, 1)
-            || last == NO_SEQUENCE && batch.first_sequence == 0;
-        if follows { Ok(None) } else { Err(Refused::OutOfOrder { last }) }
     }
 
-    /// Learns a batch that was appended, by whomever.
-    pub fn appended(&mut self, batch: &ProducerBatch, first_offset: i64, last_offset: i64) {
+    /// The same for a batch of a coordinator of this node, which has no sequence: offsets in a transaction, a marker.
+    pub fn check_of_coordinator(
+        &self,
+        batch: &ProducerBatch,
+        verification: Verification,
+        transaction_version: i8,
+    ) -> Result<(), Refused> {
+        if batch.control {
+            return self.check_marker(batch, transaction_version);
+        }
+        self.check_transaction(batch, verification)?;
+        self.check_epoch(batch)?;
+        if self.open_transaction(batch.id).is_some() && !batch.transactional {
+            return Err(Refused::NotTransactional);
+        }
+        Ok(())
+    }
+
+    /// A batch continues a transaction that is open here, or its transaction was verified since.
+    fn check_transaction(&self, batch: &ProducerBatch, verification: Verification) -> Result<(), Refused> {
+        if !batch.transactional || self.has_ongoing(batch.id, batch.epoch) {
+            return Ok(());
+        }
+        let verified = match verification {
+            Verification::Off => true,
+            Verification::Required => false,
+            // One that has been used up, or was never asked for, is another.
+            Verification::Verified(guard) => self.unverified.get(&batch.id).is_some_and(|u| u.guard == guard),
+        };
+        if verified {
+            return Ok(());
+        }
+        self.check_epoch(batch)?;
+        Err(Refused::Unverified)
+    }
+
+    fn check_epoch(&self, batch: &ProducerBatch) -> Result<(), Refused> {
+        match self.by_id.get(&batch.id) {
+            Some(known) if batch.epoch < known.epoch => Err(Refused::StaleEpoch { known: known.epoch }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_sequence(&self, batch: &ProducerBatch, known: Option<&Producer>) -> Result<(), Refused> {
+        let first = batch.first_sequence;
+        if let Some(unverified) = self.unverified.get(&batch.id) {
+            let nothing_known = known.is_none_or(|known| known.batches.is_empty());
+            if unverified.supports_epoch_bump && first != 0 && nothing_known {
+                return Err(Refused::UnknownNotAtZero);
+            }
+            if first > unverified.lowest_sequence {
+                return Err(Refused::Overtaken { lowest: unverified.lowest_sequence });
+            }
+        }
+        let Some(known) = known else { return Ok(()) };
+        if batch.epoch != known.epoch {
+            let fresh = first == 0 || known.epoch == NO_EPOCH;
+            return if fresh { Ok(()) } else { Err(Refused::NewEpochNotAtZero { known: known.epoch }) };
+        }
+        let last = known.batches.back().map_or(NO_SEQUENCE, |b| b.last_sequence);
+        let follows = first == increment_sequence(last, 1) || last == NO_SEQUENCE && first == 0;
+        if follows { Ok(()) } else { Err(Refused::OutOfOrder { last }) }
+    }
+
+    /// A coordinator of transactions of version 2 raises the epoch before it writes the marker: one that is not above
+    /// what is known is late, unless it comes again after its transaction has ended (KIP-1228, KAFKA-19999).
+    fn check_marker(&self, batch: &ProducerBatch, transaction_version: i8) -> Result<(), Refused> {
+        let Some(known) = self.by_id.get(&batch.id) else { return Ok(()) };
+        let again = batch.epoch == known.epoch && known.transaction_first_offset.is_none();
+        let late = match transaction_version {
+            2.. => batch.epoch <= known.epoch && !again,
+            _ => batch.epoch < known.epoch,
+        };
+        if late {
+            return Err(Refused::StaleEpoch { known: known.epoch });
+        }
+        match batch.marker {
+            Some(marker) if marker.coordinator_epoch < known.coordinator_epoch => {
+                Err(Refused::StaleCoordinator { known: known.coordinator_epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Learns a batch that was appended, by whomever. The transaction that it ended.
+    pub fn appended(
+        &mut self,
+        batch: &ProducerBatch,
+        first_offset: i64,
+        last_offset: i64,
+    ) -> Option<CompletedTxn> {
+        if batch.control && batch.marker.is_none() {
+            // All of its transaction is compacted away.
+            return None;
+        }
+        if batch.transactional && !self.unverified.is_empty() {
+            self.unverified.remove(&batch.id);
+        }
         let producer = self.by_id.entry(batch.id).or_insert_with(|| Producer {
             epoch: batch.epoch,
             coordinator_epoch: -1,
@@ -138,13 +363,16 @@ impl Producers {
             producer.batches.clear();
         }
         producer.last_timestamp = batch.timestamp;
-        if batch.control {
+        if let Some(marker) = batch.marker {
             // A marker ends the transaction; it has no sequence of its own.
-            producer.transaction_first_offset = None;
-            return;
+            producer.coordinator_epoch = marker.coordinator_epoch;
+            let first_offset = producer.transaction_first_offset.take()?;
+            return Some(self.complete(batch.id, first_offset, last_offset, marker.commit));
         }
         if batch.transactional && producer.transaction_first_offset.is_none() {
             producer.transaction_first_offset = Some(first_offset);
+            self.ongoing.insert(first_offset, batch.id);
+            self.first_unstable = self.first_unstable.min(first_offset);
         }
         if producer.batches.len() == REMEMBERED {
             producer.batches.pop_front();
@@ -156,6 +384,114 @@ impl Producers {
             last_offset,
             timestamp: batch.timestamp,
         });
+        None
+    }
+
+    fn complete(
+        &mut self,
+        producer_id: i64,
+        first_offset: i64,
+        last_offset: i64,
+        commit: bool,
+    ) -> CompletedTxn {
+        let was_open = self.ongoing.remove(&first_offset);
+        assert_eq!(was_open, Some(producer_id), "a transaction that ends was open");
+        self.unreplicated.insert(first_offset, last_offset);
+        let next_open = self.ongoing.keys().next().copied();
+        let last_stable_offset = next_open.unwrap_or(last_offset + 1);
+        CompletedTxn { producer_id, first_offset, last_offset, commit, last_stable_offset }
+    }
+
+    // --- transactions
+
+    /// The first offset that belongs to a transaction that is open, or whose end is not replicated.
+    #[inline]
+    pub fn first_unstable_offset(&self) -> Option<i64> {
+        (self.first_unstable != i64::MAX).then_some(self.first_unstable)
+    }
+
+    /// Markers below this offset are replicated.
+    #[inline]
+    pub fn replicated_up_to(&mut self, offset: i64) {
+        if !self.unreplicated.is_empty() {
+            self.unreplicated.retain(|_, marker| *marker >= offset);
+            self.find_first_unstable();
+        }
+    }
+
+    fn find_first_unstable(&mut self) {
+        let first = |transactions: &BTreeMap<i64, i64>| transactions.keys().next().copied();
+        let (ongoing, unreplicated) = (first(&self.ongoing), first(&self.unreplicated));
+        self.first_unstable = ongoing.into_iter().chain(unreplicated).min().unwrap_or(i64::MAX);
+    }
+
+    /// Where the open transactions begin, ascending, with their producers' ids.
+    pub fn open_transactions(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.ongoing.iter().map(|(first, id)| (*first, *id))
+    }
+
+    fn open_transaction(&self, id: i64) -> Option<i64> {
+        self.by_id.get(&id)?.transaction_first_offset
+    }
+
+    fn has_ongoing(&self, id: i64, epoch: i16) -> bool {
+        self.by_id.get(&id).is_some_and(|p| p.transaction_first_offset.is_some() && p.epoch == epoch)
+    }
+
+    /// Begins to verify a producer's transaction; `None` if it is open here already.
+    pub fn start_verification(
+        &mut self,
+        now_ms: i64,
+        id: i64,
+        epoch: i16,
+        sequence: i32,
+        supports_epoch_bump: bool,
+    ) -> Option<Guard> {
+        if self.has_ongoing(id, epoch) {
+            return None;
+        }
+        let next = &mut self.next_guard;
+        let entry = self.unverified.entry(id).or_insert_with(|| {
+            *next += 1;
+            let guard = Guard(*next);
+            Unverified { guard, lowest_sequence: sequence, epoch, since_ms: now_ms, supports_epoch_bump }
+        });
+        if epoch > entry.epoch {
+            (entry.epoch, entry.lowest_sequence) = (epoch, sequence);
+        } else if epoch == entry.epoch {
+            entry.lowest_sequence = entry.lowest_sequence.min(sequence);
+        }
+        entry.supports_epoch_bump = supports_epoch_bump;
+        Some(entry.guard)
+    }
+
+    /// All producers, by id.
+    pub fn active(&self) -> impl Iterator<Item = ActiveProducer> + '_ {
+        self.by_id.iter().map(|(id, p)| ActiveProducer {
+            producer_id: *id,
+            producer_epoch: p.epoch,
+            last_sequence: p.batches.back().map_or(NO_SEQUENCE, |b| b.last_sequence),
+            last_timestamp: p.last_timestamp,
+            coordinator_epoch: p.coordinator_epoch,
+            transaction_first_offset: p.transaction_first_offset,
+        })
+    }
+
+    /// Panics when what is known of transactions contradicts itself.
+    pub fn check_invariants(&self) {
+        if self.first_unstable == i64::MAX {
+            assert!(self.ongoing.is_empty() && self.unreplicated.is_empty(), "nothing is unstable");
+        }
+        for (first, id) in &self.ongoing {
+            assert_eq!(self.open_transaction(*id), Some(*first), "an open transaction is its producer's");
+            assert!(*first < self.covered && self.first_unstable <= *first);
+        }
+    }
+
+    /// Another state of the same log, read from its files: verifications go on.
+    pub fn take_over(&mut self, other: Producers) {
+        let (unverified, next_guard) = (core::mem::take(&mut self.unverified), self.next_guard);
+        *self = Producers { unverified, next_guard, ..other };
     }
 
     /// Forgets producers that were silent for so long (`producer.id.expiration.ms`), unless a transaction is open.
@@ -163,11 +499,15 @@ impl Producers {
         self.by_id.retain(|_, p| {
             p.transaction_first_offset.is_some() || now_ms.saturating_sub(p.last_timestamp) < expiration_ms
         });
+        self.unverified.retain(|_, u| now_ms.saturating_sub(u.since_ms) < expiration_ms);
     }
 
     /// Forgets everything, as before the offset `start`.
     pub fn clear(&mut self, start: i64) {
         self.by_id.clear();
+        self.ongoing.clear();
+        self.unreplicated.clear();
+        self.first_unstable = i64::MAX;
         self.covered = start;
         self.last_snapshot = None;
     }
@@ -219,8 +559,14 @@ impl Producers {
                 last_offset,
                 timestamp,
             });
+            let id = number(0, 8, entry) as i64;
+            if transaction >= 0
+                && (transaction >= covered || producers.ongoing.insert(transaction, id).is_some())
+            {
+                return None;
+            }
             producers.by_id.insert(
-                number(0, 8, entry) as i64,
+                id,
                 Producer {
                     epoch: number(8, 2, entry) as i16,
                     coordinator_epoch: number(34, 4, entry) as i32,
@@ -230,6 +576,7 @@ impl Producers {
                 },
             );
         }
+        producers.find_first_unstable();
         Some(producers)
     }
 
@@ -268,7 +615,13 @@ mod tests {
             timestamp: 1000,
             transactional: false,
             control: false,
+            marker: None,
         }
+    }
+
+    fn marker(epoch: i16, commit: bool, coordinator_epoch: i32) -> ProducerBatch {
+        let marker = Some(Marker { commit, coordinator_epoch });
+        ProducerBatch { control: true, transactional: true, marker, ..batch(epoch, -1, -1) }
     }
 
     /// Appends batches of one record each, sequence = offset.
@@ -295,12 +648,16 @@ mod tests {
             ("an old epoch", 2, 10, Err(Refused::StaleEpoch { known: 3 })),
             ("an old epoch with a known sequence", 2, 9, Err(Refused::StaleEpoch { known: 3 })),
         ] {
-            assert_eq!(known.check(&batch(epoch, first, first)), want, "{what}");
+            assert_eq!(known.check(&batch(epoch, first, first), Verification::Off), want, "{what}");
         }
-        assert_eq!(Producers::default().check(&batch(3, 42, 42)), Ok(None), "no state accepts any (KIP-360)");
+        assert_eq!(
+            Producers::default().check(&batch(3, 42, 42), Verification::Off),
+            Ok(None),
+            "no state accepts any (KIP-360)"
+        );
         let mut wrapped = Producers::default();
         wrapped.appended(&batch(0, i32::MAX - 1, i32::MAX), 0, 1);
-        assert_eq!(wrapped.check(&batch(0, 0, 4)), Ok(None), "sequences wrap to 0");
+        assert_eq!(wrapped.check(&batch(0, 0, 4), Verification::Off), Ok(None), "sequences wrap to 0");
     }
 
     #[test]
@@ -309,7 +666,7 @@ mod tests {
         producers.appended(&ProducerBatch { id: 8, transactional: true, ..batch(0, 0, 0) }, 4, 4);
         producers.expire(1000 + 86_400_000, 86_400_000);
         assert_eq!(producers.ids(), [(8, 0, 0)]);
-        producers.appended(&ProducerBatch { id: 8, control: true, ..batch(0, -1, -1) }, 5, 5);
+        producers.appended(&ProducerBatch { id: 8, ..marker(0, true, 0) }, 5, 5);
         producers.expire(1000 + 86_400_000, 86_400_000);
         assert_eq!(producers.ids(), []);
     }

@@ -1,4 +1,4 @@
-//! A segment: a file of record batches, its offset index and its time index.
+//! A segment: a file of record batches, its offset index, its time index and its transaction index.
 
 use alloc::string::String;
 use bytes::Bytes;
@@ -6,6 +6,7 @@ use wire::batch::{BatchError, BatchHeader, HEADER_LEN};
 
 use super::batch::BatchMeta;
 use super::index::{OffsetIndex, TimeEntry, TimeIndex};
+use super::txn_index::TxnIndex;
 use super::{LogConfig, LogError, ReadError};
 use crate::disk::{Disk, DiskError, FileId, Ticket};
 
@@ -27,6 +28,7 @@ pub(super) struct Segment {
     pub size: u32,
     pub offsets: OffsetIndex,
     pub times: TimeIndex,
+    pub txns: TxnIndex,
     /// The largest timestamp so far with the last offset of its batch; read from the time index at first.
     pub max_timestamp: TimeEntry,
     /// The largest timestamp of the first batch, once it is known: segments roll by age from here.
@@ -47,7 +49,7 @@ pub(super) struct RollParams {
 }
 
 impl Segment {
-    /// Opens the three files, making those that are missing.
+    /// Opens the files, making those that are missing; a transaction index is made with its first entry.
     pub fn open(disk: &mut dyn Disk, dir: &str, base: i64, now_ms: i64) -> Result<Segment, LogError> {
         let log_path = path(dir, base, "log");
         let log = disk.open(&log_path, true).map_err(at(&log_path))?;
@@ -59,6 +61,7 @@ impl Segment {
         let offsets = OffsetIndex::open(disk, &index_path, base).map_err(at(&index_path))?;
         let time_path = path(dir, base, "timeindex");
         let times = TimeIndex::open(disk, &time_path, base).map_err(at(&time_path))?;
+        let txns = TxnIndex::open(disk, dir, base)?;
         Ok(Segment {
             base,
             log,
@@ -66,6 +69,7 @@ impl Segment {
             max_timestamp: times.last(),
             offsets,
             times,
+            txns,
             first_timestamp: None,
             created_ms: now_ms,
             modified_ms: now_ms,
@@ -74,7 +78,7 @@ impl Segment {
         })
     }
 
-    /// The files that belong to a segment; the last two are Kafka's alone.
+    /// The files that belong to a segment.
     pub fn extensions() -> [&'static str; 5] {
         ["log", "index", "timeindex", "txnindex", "snapshot"]
     }
@@ -83,6 +87,7 @@ impl Segment {
         disk.close(self.log);
         disk.close(self.offsets.file());
         disk.close(self.times.file());
+        self.txns.close(disk);
     }
 
     /// Whether it must make place for a new one before this append.
@@ -229,6 +234,7 @@ impl Segment {
         };
         self.offsets.truncate_to(disk, offset).map_err(ReadError::Disk)?;
         self.times.truncate_to(disk, offset).map_err(ReadError::Disk)?;
+        self.txns.truncate_to(disk, offset).map_err(ReadError::Disk)?;
         let cut = self.size - position;
         self.cut_at(disk, position, now_ms).map_err(ReadError::Disk)?;
         self.since_index_entry = 0;
@@ -268,6 +274,7 @@ impl Segment {
     pub fn clear_indexes(&mut self, disk: &mut dyn Disk) -> Result<(), DiskError> {
         self.offsets.clear(disk)?;
         self.times.clear(disk)?;
+        self.txns.clear(disk)?;
         self.max_timestamp = self.times.last();
         self.since_index_entry = 0;
         Ok(())
@@ -283,6 +290,7 @@ impl Segment {
         self.dirty = true;
         self.offsets.mark_dirty();
         self.times.mark_dirty();
+        self.txns.mark_dirty();
     }
 
     /// The timestamp that retention goes by: the largest of a record, else when the file was last written.
@@ -301,5 +309,6 @@ impl Segment {
         if self.times.take_dirty() {
             issue(disk.sync(self.times.file()));
         }
+        self.txns.sync(disk, &mut issue);
     }
 }

@@ -6,9 +6,13 @@ use wire::drive::ConnError;
 pub use crate::lifecycle::LifecycleCall;
 pub use crate::raft::RaftCall;
 
-pub use crate::replica::{AlterPartitionCall, FetchCall};
+pub use crate::replica::{AlterPartitionCall, FetchCall, VerifyCall};
 
 pub use crate::api::forward::ForwardCall;
+
+/// A WriteTxnMarkers request under way, by the number that its coordinator gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TransactionCall(pub u64);
 
 /// Another node. The net knows its endpoint: of voters from the configuration, of brokers from the metadata image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +37,10 @@ pub enum ConnClass {
     Lifecycle,
     /// Clients' requests on their way to the active controller (`ForwardingManager`), and requests for producer ids.
     Forwarding,
+    /// Verification of transactions with their coordinators (`AddPartitionsToTxnManager`).
+    Verification,
+    /// Markers of transactions that end (`TransactionMarkerChannelManager`).
+    Markers,
 }
 
 /// Whose request it is, with what its owner keeps of it.
@@ -50,6 +58,10 @@ pub enum Call {
     Forward(ForwardCall),
     /// The broker's, for a block of producer ids.
     AllocateProducerIds,
+    /// A partition leader's, who verifies a transaction with its coordinator.
+    Verify(VerifyCall),
+    /// A transaction coordinator's, who ends transactions in partitions.
+    Transaction(TransactionCall),
 }
 
 impl Call {
@@ -61,6 +73,8 @@ impl Call {
             Call::AlterPartition(_) => ConnClass::AlterPartition,
             Call::Lifecycle(_) => ConnClass::Lifecycle,
             Call::Forward(_) | Call::AllocateProducerIds => ConnClass::Forwarding,
+            Call::Verify(_) => ConnClass::Verification,
+            Call::Transaction(_) => ConnClass::Markers,
         }
     }
 }

@@ -24,7 +24,9 @@ use wire::frame::{encode_response, encode_response_at};
 use wire::messages::EnvelopeResponse;
 use wire::{ApiKey, Message, Request, Rope};
 
-pub use call::{AlterPartitionCall, Call, CallOutcome, ConnClass, FetchCall, Peer, RaftCall};
+pub use call::{
+    AlterPartitionCall, Call, CallOutcome, ConnClass, FetchCall, Peer, RaftCall, TransactionCall, VerifyCall,
+};
 pub use token::{EnvelopeToken, RequestToken};
 
 use crate::config::NodeConfig;

@@ -63,6 +63,8 @@ impl Channel {
             client_id: match class {
                 ConnClass::Raft => format!("raft-client-{node_id}"),
                 ConnClass::Fetcher => format!("broker-{node_id}-fetcher-0"),
+                ConnClass::Verification => format!("AddPartitionsToTxnManager-client-{node_id}"),
+                ConnClass::Markers => format!("broker-{node_id}-txn-marker-sender"),
                 ConnClass::AlterPartition | ConnClass::Lifecycle | ConnClass::Forwarding => {
                     format!("{node_id}")
                 }
@@ -193,7 +195,11 @@ impl Channel {
             ConnClass::Raft => {
                 Nanos((RECONNECT_BACKOFF.0 << self.failures.min(8)).min(RECONNECT_BACKOFF_MAX.0))
             }
-            ConnClass::AlterPartition | ConnClass::Lifecycle | ConnClass::Forwarding => RECONNECT_BACKOFF,
+            ConnClass::AlterPartition
+            | ConnClass::Lifecycle
+            | ConnClass::Forwarding
+            | ConnClass::Verification
+            | ConnClass::Markers => RECONNECT_BACKOFF,
         };
         self.failures += 1;
         self.state = State::Backoff { until: now + wait };

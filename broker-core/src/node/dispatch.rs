@@ -84,6 +84,14 @@ impl Core {
             ApiKey::DeleteRecords => {
                 replicas.handle_delete_records(ctx, image, token, &decode::<DeleteRecordsRequest<'_>>(r, v)?);
             }
+            ApiKey::WriteTxnMarkers => {
+                let request = decode::<WriteTxnMarkersRequest<'_>>(r, v)?;
+                replicas.handle_write_txn_markers(ctx, image, token, &request);
+            }
+            ApiKey::DescribeProducers => {
+                let request = decode::<DescribeProducersRequest<'_>>(r, v)?;
+                replicas.handle_describe_producers(ctx, image, token, &request);
+            }
             ApiKey::DescribeLogDirs => {
                 replicas.handle_describe_log_dirs(ctx, token, &decode::<DescribeLogDirsRequest<'_>>(r, v)?);
             }

@@ -380,6 +380,9 @@ impl Core {
                 broker.replicas.handle_alter_partition_outcome(ctx, &self.image, call, outcome);
             }
             (Call::Forward(call), Some(broker), _) => broker.forwarder.handle_outcome(ctx, call, outcome),
+            (Call::Verify(call), Some(broker), _) => {
+                broker.replicas.handle_verify_outcome(ctx, &self.image, call, outcome);
+            }
             (Call::AllocateProducerIds, Some(broker), _) => {
                 broker.producer_ids.handle_outcome(ctx, broker.lifecycle.epoch(), outcome);
             }

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use wire::drive::Instant;
 use wire::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use wire::messages::{FetchRequest, FetchResponse};
 use wire::{Compression, ErrorCode, Rope};
@@ -74,6 +74,8 @@ pub(super) struct Read {
     pub diverging: Option<EpochEnd>,
     pub preferred_read_replica: i32,
     pub records: Rope,
+    /// What a reader of committed transactions must know of the records.
+    pub aborted: Vec<AbortedTransaction>,
     /// There is more in a later segment than this read could give.
     pub behind_a_segment: bool,
 }
@@ -104,6 +106,7 @@ impl Read {
             diverging: None,
             preferred_read_replica: -1,
             records: Rope::new(),
+            aborted: Vec::new(),
             behind_a_segment: false,
         }
     }
@@ -350,6 +353,9 @@ impl ReplicaManager {
                     read.behind_a_segment =
                         wanted.fetch_offset < up_to && data.start.segment_base < log.active_segment_base();
                     read.records = data.records;
+                    if op.isolation == Isolation::LastStableOffset && !read.records.is_empty() {
+                        read.aborted = aborted_transactions(log, wanted.fetch_offset, &read.records);
+                    }
                 }
                 Err(error) => return Err(self.read_failed(ctx, ix, error).into()),
             }
@@ -830,6 +836,21 @@ fn divergence(log: &crate::log::Log, wanted: &Wanted) -> Result<Option<EpochEnd>
     Ok(diverges.then_some(end))
 }
 
+/// The aborted transactions of which a record may be among those that were read.
+fn aborted_transactions(log: &crate::log::Log, from: i64, records: &Rope) -> Vec<AbortedTransaction> {
+    if !log.has_aborted_transactions(from) {
+        return Vec::new();
+    }
+    let last = wire::batch::HeaderIter::new(records).map_while(Result::ok).last();
+    let up_to = last.map_or(from, |(_, header)| header.next_offset());
+    let aborted = log.aborted_transactions(from, up_to);
+    let told = |txn: wire::records::AbortedTxn| AbortedTransaction {
+        producer_id: txn.producer_id,
+        first_offset: txn.first_offset,
+    };
+    aborted.into_iter().map(told).collect()
+}
+
 fn refuse(ctx: &mut Ctx<'_>, token: RequestToken, error: ErrorCode, session_id: i32) {
     let response = FetchResponse { error_code: error.0, session_id, ..FetchResponse::default() };
     ctx.net.respond(ctx.out, token, &response);
@@ -848,7 +869,8 @@ fn partition_data(entry: &Entry, isolation: Isolation, read: &mut Read) -> Parti
         last_stable_offset: read.last_stable_offset,
         log_start_offset: read.log_start_offset,
         diverging_epoch: diverging,
-        aborted_transactions: (isolation == Isolation::LastStableOffset && readable).then(Vec::new),
+        aborted_transactions: (isolation == Isolation::LastStableOffset && readable)
+            .then(|| core::mem::take(&mut read.aborted)),
         preferred_read_replica: read.preferred_read_replica,
         records: Some(core::mem::take(&mut read.records)),
         ..PartitionData::default()

@@ -622,6 +622,8 @@ impl ReplicaManager {
             | AppendError::RecordListTooLarge { .. }
             | AppendError::OutOfOrderSequence { .. }
             | AppendError::InvalidProducerEpoch { .. }
+            | AppendError::InvalidTxnState { .. }
+            | AppendError::CoordinatorFenced { .. }
             | AppendError::UnexpectedOffset { .. } => {
                 self.fetch_failed(ctx, ix, ErrorCode::UNKNOWN_SERVER_ERROR);
                 Trouble::Failed

@@ -10,7 +10,7 @@
 //! - The ISR changes only through the controller (KIP-497), with broker epochs (KIP-903).
 //!
 //! Each mechanism has a file: the rules in [`isr`], sessions in `session`, serving in `fetch`, `produce`, `offsets`,
-//! `delete_records` and `log_dirs`, following in `fetcher`, ISR changes in `alter`, the metadata in `changes`, files in
+//! `delete_records`, `log_dirs` and `producers`, transactions in `verify` and `markers`, following in `fetcher`, ISR changes in `alter`, the metadata in `changes`, files in
 //! `storage`, and which directory they lie in in `assignments`. No work on the path of a message is proportional to the number of partitions.
 
 mod alter;
@@ -23,9 +23,11 @@ mod hash;
 mod hints;
 pub mod isr;
 mod log_dirs;
+mod markers;
 mod offsets;
 mod partition;
 mod produce;
+mod producers;
 mod purgatory;
 mod session;
 mod slab;
@@ -33,6 +35,7 @@ mod storage;
 mod table;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -42,6 +45,8 @@ use wire::{Codecs, ErrorCode, Uuid};
 
 pub use alter::AlterPartitionCall;
 pub use fetcher::FetchCall;
+pub use markers::OffsetsMarker;
+pub use verify::{OffsetsVerified, VerifyCall, transaction_partition};
 
 use alter::AlterPartitions;
 use assignments::Assignments;
@@ -179,6 +184,10 @@ pub struct ReplicaManager {
     stopping: bool,
     scratch_dirty: Vec<u32>,
     scratch_reads: Vec<Read>,
+    /// Markers that were appended to partitions of groups' offsets, until the group coordinator takes them.
+    offsets_markers: Vec<OffsetsMarker>,
+    /// Transactions of groups' offsets whose verification ended, until the group coordinator takes them.
+    offsets_verified: Vec<OffsetsVerified>,
 }
 
 impl ReplicaManager {
@@ -211,6 +220,8 @@ impl ReplicaManager {
             stopping: false,
             scratch_dirty: Vec::new(),
             scratch_reads: Vec::new(),
+            offsets_markers: Vec::new(),
+            offsets_verified: Vec::new(),
         };
         manager.load(config, dirs, now, disk, codecs, out);
         manager
@@ -256,6 +267,10 @@ impl ReplicaManager {
                 Waiting::DeleteRecords(op) => {
                     self.purgatory.timeouts.pop_first();
                     self.delete_timed_out(ctx, op);
+                }
+                Waiting::Verify(op) => {
+                    self.purgatory.timeouts.pop_first();
+                    self.verify_again(ctx, image, op);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! `ProduceRequest.validateRecords` and `ReplicaManager.appendToLocalLog`.
 
 use alloc::borrow::Cow;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use smallvec::SmallVec;
@@ -20,9 +20,10 @@ use super::hints::LeaderHint;
 use super::partition::{PartitionIx, ProduceWaiter};
 use super::purgatory::Waiting;
 use super::session::{TopicKey, TopicRef};
+use super::verify::Refusal;
 use crate::ctx::Ctx;
 use crate::event::{Event, TopicPartition};
-use crate::log::{AppendError, AppendInfo, Origin, RecordError};
+use crate::log::{AppendError, AppendInfo, AppendTerms, Origin, RecordError, Verification};
 use crate::metadata::MetadataImage;
 use crate::net::RequestToken;
 
@@ -35,43 +36,75 @@ pub(super) fn is_internal(topic: &str) -> bool {
 
 /// One partition of a produce request.
 #[derive(Clone, Copy)]
-struct Incoming<'a> {
-    topic: TopicRef<'a>,
-    index: i32,
-    records: Option<&'a Rope>,
+pub(super) struct Incoming<'a> {
+    pub topic: TopicRef<'a>,
+    pub index: i32,
+    pub records: Option<&'a Rope>,
 }
 
-/// What is the same for all partitions of a produce request.
+/// The same, kept while the request waits.
+pub(super) type Kept = Vec<(TopicKey, i32, Option<Rope>)>;
+
+pub(super) fn keep(image: &MetadataImage, incoming: &[Incoming<'_>]) -> Kept {
+    incoming.iter().map(|i| (key_of(image, i.topic), i.index, i.records.cloned())).collect()
+}
+
+pub(super) fn kept(parts: &Kept) -> SmallVec<[Incoming<'_>; 4]> {
+    (parts.iter())
+        .map(|(topic, index, records)| Incoming {
+            topic: topic.as_ref(),
+            index: *index,
+            records: records.as_ref(),
+        })
+        .collect()
+}
+
+/// What verification says of one partition of a request.
+pub(super) type Verdict = Result<Verification, Refusal>;
+
+/// What is the same for all partitions of a request.
 #[derive(Clone, Copy, Debug)]
-struct Terms {
-    token: RequestToken,
-    acks: i16,
-    deadline: Instant,
+pub(super) struct Terms {
+    pub token: RequestToken,
+    pub acks: i16,
+    pub deadline: Instant,
+    pub answer: Answer,
+}
+
+/// As what a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Produce,
+    /// WriteTxnMarkers: what is appended are markers.
+    Markers,
 }
 
 /// What is answered for one partition.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    topic: TopicKey,
-    index: i32,
-    error: ErrorCode,
+    pub topic: TopicKey,
+    pub index: i32,
+    pub error: ErrorCode,
+    /// Of a marker, its position in the request and its producer's id.
+    pub marker: Option<(u32, i64)>,
     base_offset: i64,
     log_append_time: i64,
     log_start_offset: i64,
     record_errors: Vec<RecordError>,
     message: Option<String>,
     /// Where it was appended.
-    at: Option<PartitionIx>,
-    required_offset: i64,
+    pub at: Option<PartitionIx>,
+    pub required_offset: i64,
     pending: bool,
 }
 
 impl Part {
-    fn refused(topic: TopicKey, index: i32, error: ErrorCode) -> Part {
+    pub(super) fn refused(topic: TopicKey, index: i32, error: ErrorCode) -> Part {
         Part {
             topic,
             index,
             error,
+            marker: None,
             base_offset: -1,
             log_append_time: -1,
             log_start_offset: -1,
@@ -84,7 +117,7 @@ impl Part {
     }
 }
 
-type Parts = SmallVec<[Part; 1]>;
+pub(super) type Parts = SmallVec<[Part; 1]>;
 
 /// An acks=all request that waits for the high watermark.
 #[derive(Clone, Debug)]
@@ -98,14 +131,16 @@ pub(super) struct DelayedProduce {
 #[derive(Clone, Debug)]
 pub(super) struct HeldProduce {
     terms: Terms,
-    parts: Vec<(TopicKey, i32, Option<Rope>)>,
+    parts: Kept,
+    /// Of a transaction.
+    transactional_id: Option<String>,
 }
 
 /// An append whose consequences for others come after this request's own answer.
 #[derive(Clone, Copy)]
-struct Touched {
-    at: PartitionIx,
-    high_watermark_moved: bool,
+pub(super) struct Touched {
+    pub at: PartitionIx,
+    pub high_watermark_moved: bool,
 }
 
 impl ReplicaManager {
@@ -128,20 +163,24 @@ impl ReplicaManager {
             }
         }
         let deadline = ctx.now.mono.plus_millis(request.timeout_ms.max(0) as u64);
-        let terms = Terms { token, acks: request.acks, deadline };
+        let terms = Terms { token, acks: request.acks, deadline, answer: Answer::Produce };
         if transactional && request.transactional_id.is_none() {
             let error = ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
             let refused = incoming.iter().map(|i| Part::refused(key_of(image, i.topic), i.index, error));
             let parts = refused.collect();
             return self.answer_produce(ctx, image, &terms, parts);
         }
+        let transactional_id = request.transactional_id.as_deref().filter(|_| transactional);
         if self.must_hold(&incoming) {
-            let parts =
-                incoming.iter().map(|i| (key_of(image, i.topic), i.index, i.records.cloned())).collect();
-            self.purgatory.held.push_back(HeldProduce { terms, parts });
+            let parts = keep(image, &incoming);
+            let transactional_id = transactional_id.map(ToString::to_string);
+            self.purgatory.held.push_back(HeldProduce { terms, parts, transactional_id });
             return;
         }
-        self.produce(ctx, image, terms, &incoming);
+        match transactional_id {
+            None => self.produce(ctx, image, terms, &incoming, &[]),
+            Some(id) => self.verify_produce(ctx, image, terms, &incoming, id),
+        }
         self.finish(ctx, image);
     }
 
@@ -159,28 +198,45 @@ impl ReplicaManager {
     pub(super) fn release_held(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage) {
         for _ in 0..self.purgatory.held.len() {
             let Some(held) = self.purgatory.held.pop_front() else { return };
-            let incoming: SmallVec<[Incoming<'_>; 4]> = (held.parts.iter())
-                .map(|(topic, index, records)| Incoming {
-                    topic: topic.as_ref(),
-                    index: *index,
-                    records: records.as_ref(),
-                })
-                .collect();
+            let incoming = kept(&held.parts);
             if self.must_hold(&incoming) {
                 drop(incoming);
                 self.purgatory.held.push_back(held);
-            } else {
-                self.produce(ctx, image, held.terms, &incoming);
+                continue;
+            }
+            match &held.transactional_id {
+                None => self.produce(ctx, image, held.terms, &incoming, &[]),
+                Some(id) => self.verify_produce(ctx, image, held.terms, &incoming, id),
             }
         }
     }
 
-    fn produce(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, terms: Terms, incoming: &[Incoming<'_>]) {
+    /// Appends and answers. `verdicts` are of the same partitions; nothing is said of what is in no transaction.
+    pub(super) fn produce(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        image: &MetadataImage,
+        terms: Terms,
+        incoming: &[Incoming<'_>],
+        verdicts: &[Verdict],
+    ) {
         let mut touched: SmallVec<[Touched; 4]> = SmallVec::new();
         let mut parts = Parts::new();
-        for one in incoming {
-            parts.push(self.produce_one(ctx, image, &terms, one, &mut touched));
+        for (i, one) in incoming.iter().enumerate() {
+            parts.push(self.produce_one(ctx, image, &terms, one, verdicts.get(i), &mut touched));
         }
+        self.appended_all(ctx, image, terms, parts, touched);
+    }
+
+    /// What follows from the appends of a request: its answer, now or later, then what others waited for.
+    pub(super) fn appended_all(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        image: &MetadataImage,
+        terms: Terms,
+        parts: Parts,
+        touched: SmallVec<[Touched; 4]>,
+    ) {
         let appended = parts.iter().any(|p| p.error.is_none());
         let flushing = || touched.iter().any(|t| self.table.get(t.at).flush_barrier.is_some());
         if appended && (terms.acks == -1 || flushing()) {
@@ -202,6 +258,7 @@ impl ReplicaManager {
         image: &MetadataImage,
         terms: &Terms,
         one: &Incoming<'_>,
+        verdict: Option<&Verdict>,
         touched: &mut SmallVec<[Touched; 4]>,
     ) -> Part {
         let ix = self.table.find(one.topic, one.index);
@@ -211,7 +268,17 @@ impl ReplicaManager {
             (name, None) => key_of(image, name),
         };
         let mut part = Part::refused(topic, one.index, ErrorCode::NONE);
-        if let Err(error) = self.append_one(ctx, image, terms, one, ix, &mut part, touched) {
+        let appended = match verdict {
+            Some(Err(refusal)) => {
+                part.message.clone_from(&refusal.message);
+                Err(refusal.error)
+            }
+            Some(Ok(verification)) => {
+                self.append_one(ctx, image, terms, one, ix, *verification, &mut part, touched)
+            }
+            None => self.append_one(ctx, image, terms, one, ix, Verification::Off, &mut part, touched),
+        };
+        if let Err(error) = appended {
             part.error = error;
             let name = || TopicPartition { topic: self.topic_name(image, one.topic), partition: one.index };
             ctx.out.event(|| Event::ProduceRefused { partition: name(), error: error.name().into() });
@@ -227,6 +294,7 @@ impl ReplicaManager {
         terms: &Terms,
         one: &Incoming<'_>,
         ix: Option<PartitionIx>,
+        verification: Verification,
         part: &mut Part,
         touched: &mut SmallVec<[Touched; 4]>,
     ) -> Result<(), ErrorCode> {
@@ -243,6 +311,27 @@ impl ReplicaManager {
             return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
         }
         let ix = located?;
+        let terms_of_log = |leader_epoch| AppendTerms {
+            leader_epoch,
+            origin: Origin::Client,
+            verification,
+            transaction_version: 0,
+        };
+        self.append_to(ctx, terms, ix, records, terms_of_log, part, touched)
+    }
+
+    /// Appends to a partition that is hosted here, if it leads and may acknowledge.
+    #[allow(clippy::too_many_arguments, reason = "one partition's part of a request; all of it is needed")]
+    pub(super) fn append_to(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        terms: &Terms,
+        ix: PartitionIx,
+        records: &Rope,
+        terms_of_log: impl FnOnce(i32) -> AppendTerms,
+        part: &mut Part,
+        touched: &mut SmallVec<[Touched; 4]>,
+    ) -> Result<(), ErrorCode> {
         let partition = self.table.get(ix);
         if partition.log.is_none() {
             return Err(ErrorCode::KAFKA_STORAGE_ERROR);
@@ -253,9 +342,9 @@ impl ReplicaManager {
             part.log_start_offset = partition.log().log_start_offset();
             return Err(ErrorCode::NOT_ENOUGH_REPLICAS);
         }
-        let epoch = partition.leader_epoch;
+        let terms_of_log = terms_of_log(partition.leader_epoch);
         let log = self.table.get_mut(ix).log_mut();
-        match log.append_as_leader(ctx.now, ctx.disk, ctx.codecs, records, epoch, Origin::Client) {
+        match log.append_on_terms(ctx.now, ctx.disk, ctx.codecs, records, &terms_of_log) {
             Ok(info) => {
                 // A retry of what lies in the log already appends nothing; it waits for the commit all the same.
                 if info.bytes > 0 {
@@ -326,6 +415,8 @@ impl ReplicaManager {
             AppendError::RecordListTooLarge { .. } => ErrorCode::RECORD_LIST_TOO_LARGE,
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+            AppendError::InvalidTxnState { .. } => ErrorCode::INVALID_TXN_STATE,
+            AppendError::CoordinatorFenced { .. } => ErrorCode::TRANSACTION_COORDINATOR_FENCED,
             AppendError::UnexpectedOffset { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
             AppendError::Disk(error) => {
                 let dir = self.table.get(ix).dir;
@@ -470,7 +561,16 @@ impl ReplicaManager {
 
     // --- answering
 
-    fn answer_produce(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, terms: &Terms, parts: Parts) {
+    pub(super) fn answer_produce(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        image: &MetadataImage,
+        terms: &Terms,
+        parts: Parts,
+    ) {
+        if terms.answer == Answer::Markers {
+            return self.answer_markers(ctx, terms, &parts);
+        }
         if terms.acks == 0 {
             // Nobody waits for an answer; a closed connection makes the producer look for the leader again.
             match parts.iter().find(|p| p.error.is_error()) {
@@ -534,7 +634,7 @@ impl ReplicaManager {
     }
 }
 
-fn key_of(image: &MetadataImage, topic: TopicRef<'_>) -> TopicKey {
+pub(super) fn key_of(image: &MetadataImage, topic: TopicRef<'_>) -> TopicKey {
     match topic {
         TopicRef::Id(id) => TopicKey::Id(id),
         TopicRef::Name(name) => {

@@ -11,6 +11,7 @@ use super::delete_records::DelayedDelete;
 use super::produce::{DelayedProduce, HeldProduce};
 use super::session::SetIx;
 use super::slab::Slab;
+use super::verify::Verifying;
 
 /// Whose time may be up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub(super) enum Waiting {
     Produce(u32),
     /// A DeleteRecords request.
     DeleteRecords(u32),
+    /// A transaction's verification that is asked for again.
+    Verify(u32),
 }
 
 /// Requests that wait, and the order in which their times are up.
@@ -28,6 +31,8 @@ pub(super) enum Waiting {
 pub(super) struct Purgatory {
     pub produces: Slab<DelayedProduce>,
     pub deletes: Slab<DelayedDelete>,
+    /// What waits for the verification of its transaction.
+    pub verifying: Slab<Verifying>,
     pub timeouts: BTreeSet<(Instant, Waiting)>,
     /// Produce requests that came before a new leader's epoch was durable, in their order.
     pub held: VecDeque<HeldProduce>,

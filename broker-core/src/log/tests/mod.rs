@@ -5,6 +5,7 @@ mod cut;
 mod flush;
 mod producers;
 mod recovery;
+mod transactions;
 
 use alloc::string::String;
 use alloc::vec;

@@ -65,6 +65,16 @@ fn frame(key: ApiKey, version: i16) -> Option<Vec<u8>> {
         DeleteRecords => DeleteRecordsRequest::default(),
         InitProducerId => InitProducerIdRequest::default(),
         OffsetForLeaderEpoch => OffsetForLeaderEpochRequest::default(),
+        WriteTxnMarkers => WriteTxnMarkersRequest {
+            markers: vec![write_txn_markers_request::WritableTxnMarker {
+                topics: vec![write_txn_markers_request::WritableTxnMarkerTopic {
+                    name: "purchases".into(),
+                    partition_indexes: vec![0, 7],
+                }],
+                ..Default::default()
+            }],
+        },
+        DescribeProducers => DescribeProducersRequest::default(),
         DescribeConfigs => DescribeConfigsRequest::default(),
         AlterConfigs => AlterConfigsRequest::default(),
         DescribeLogDirs => DescribeLogDirsRequest::default(),
