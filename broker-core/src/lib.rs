@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod api;
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 pub mod ctx;
 pub mod disk;
 pub mod event;

@@ -75,19 +75,9 @@ impl Default for ProducerIds {
 }
 
 impl ProducerIds {
-    /// InitProducerId (22). `broker_epoch` is that of this broker's registration.
-    pub fn handle_init_producer_id(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        broker_epoch: i64,
-        token: RequestToken,
-        request: &InitProducerIdRequest<'_>,
-    ) {
-        let result = match check(ctx, request) {
-            Ok(()) => self.generate(ctx, broker_epoch),
-            Err(error) => Err(error),
-        };
-        let response = match result {
+    /// InitProducerId (22) without a transactional id. `broker_epoch` is that of this broker's registration.
+    pub fn handle_init_producer_id(&mut self, ctx: &mut Ctx<'_>, broker_epoch: i64, token: RequestToken) {
+        let response = match self.generate(ctx, broker_epoch) {
             Ok(producer_id) => {
                 InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
             }
@@ -102,7 +92,7 @@ impl ProducerIds {
     }
 
     /// An id that was never given to anyone.
-    fn generate(&mut self, ctx: &mut Ctx<'_>, broker_epoch: i64) -> Result<i64, ErrorCode> {
+    pub(crate) fn generate(&mut self, ctx: &mut Ctx<'_>, broker_epoch: i64) -> Result<i64, ErrorCode> {
         let id = match self.current.claim() {
             Some(id) => id,
             None => {
@@ -180,8 +170,8 @@ impl ProducerIds {
     }
 }
 
-/// Whether a request is for an id without transactions, and if not, what its producer is told.
-fn check(ctx: &Ctx<'_>, request: &InitProducerIdRequest<'_>) -> Result<(), ErrorCode> {
+/// Whether a request is one that can be answered, by whomever.
+pub(crate) fn check(ctx: &Ctx<'_>, request: &InitProducerIdRequest<'_>) -> Result<(), ErrorCode> {
     if (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_PRODUCER_EPOCH) {
         return Err(ErrorCode::INVALID_REQUEST);
     }
@@ -193,8 +183,7 @@ fn check(ctx: &Ctx<'_>, request: &InitProducerIdRequest<'_>) -> Result<(), Error
             if !(1..=limit).contains(&request.transaction_timeout_ms) {
                 return Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT);
             }
-            // No broker coordinates this transactional id: a producer looks for its coordinator again.
-            Err(ErrorCode::NOT_COORDINATOR)
+            Ok(())
         }
     }
 }

@@ -152,6 +152,17 @@ pub struct LifecycleConfig {
     pub log_dir_failure_timeout: Nanos,
 }
 
+/// The settings of the transaction coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionsConfig {
+    /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
+    pub abort_interval: Nanos,
+    /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
+    pub expiry_interval: Nanos,
+    /// `transactional.id.expiration.ms`.
+    pub id_expiration_ms: i64,
+}
+
 /// The settings of replication and of the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaConfig {
@@ -230,6 +241,8 @@ pub struct NodeConfig {
     pub connection_setup_timeout_max: Nanos,
     /// `transaction.max.timeout.ms`.
     pub max_transaction_timeout_ms: i32,
+    /// The transaction coordinator.
+    pub transactions: TransactionsConfig,
     /// `unstable.api.versions.enable`.
     pub unstable_api_versions: bool,
     /// What was given, as it was given.
@@ -286,6 +299,11 @@ impl NodeConfig {
             connection_setup_timeout: raw.millis("socket.connection.setup.timeout.ms"),
             connection_setup_timeout_max: raw.millis("socket.connection.setup.timeout.max.ms"),
             max_transaction_timeout_ms: raw.int("transaction.max.timeout.ms"),
+            transactions: TransactionsConfig {
+                abort_interval: raw.millis("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+                expiry_interval: raw.millis("transaction.remove.expired.transaction.cleanup.interval.ms"),
+                id_expiration_ms: raw.number("transactional.id.expiration.ms"),
+            },
             unstable_api_versions: raw.flag("unstable.api.versions.enable"),
             listeners,
             advertised,

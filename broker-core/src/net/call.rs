@@ -10,9 +10,7 @@ pub use crate::replica::{AlterPartitionCall, FetchCall, VerifyCall};
 
 pub use crate::api::forward::ForwardCall;
 
-/// A WriteTxnMarkers request under way, by the number that its coordinator gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TransactionCall(pub u64);
+pub use crate::coordinator::transaction::TransactionCall;
 
 /// Another node. The net knows its endpoint: of voters from the configuration, of brokers from the metadata image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -98,7 +98,30 @@ impl Core {
             ApiKey::InitProducerId => {
                 let request = decode::<InitProducerIdRequest<'_>>(r, v)?;
                 let epoch = broker.lifecycle.epoch();
-                broker.producer_ids.handle_init_producer_id(ctx, epoch, token, &request);
+                let (ids, transactions) = (&mut broker.producer_ids, &mut broker.transactions);
+                transactions.handle_init_producer_id(ctx, replicas, image, ids, epoch, token, &request);
+            }
+            ApiKey::AddPartitionsToTxn => {
+                let request = decode::<AddPartitionsToTxnRequest<'_>>(r, v)?;
+                broker.transactions.handle_add_partitions(ctx, replicas, image, token, &request);
+            }
+            ApiKey::AddOffsetsToTxn => {
+                let request = decode::<AddOffsetsToTxnRequest<'_>>(r, v)?;
+                broker.transactions.handle_add_offsets(ctx, replicas, image, token, &request);
+            }
+            ApiKey::EndTxn => {
+                let request = decode::<EndTxnRequest<'_>>(r, v)?;
+                let epoch = broker.lifecycle.epoch();
+                let (ids, transactions) = (&mut broker.producer_ids, &mut broker.transactions);
+                transactions.handle_end_txn(ctx, replicas, image, ids, epoch, token, &request);
+            }
+            ApiKey::ListTransactions => {
+                let request = decode::<ListTransactionsRequest<'_>>(r, v)?;
+                broker.transactions.handle_list_transactions(ctx, token, &request);
+            }
+            ApiKey::DescribeTransactions => {
+                let request = decode::<DescribeTransactionsRequest<'_>>(r, v)?;
+                broker.transactions.handle_describe_transactions(ctx, image, token, &request);
             }
             key if key.info().forwardable => {
                 // What cannot be read must not reach the controller.

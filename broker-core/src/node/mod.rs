@@ -23,6 +23,7 @@ use wire::drive::{ConnId, Instant, Now};
 use crate::api::forward::Forwarder;
 use crate::config::{ListenerSpec, NodeConfig};
 use crate::controller::Controller;
+use crate::coordinator::transaction::TransactionCoordinator;
 use crate::ctx::{Ctx, Rng};
 use crate::disk::{Disk, DiskError, Ticket};
 use crate::event::Event;
@@ -54,6 +55,8 @@ pub enum TimerReason {
     Forwarding,
     /// Replicas: purgatories, fetchers, checkpoints, retention.
     Replicas,
+    /// Coordinators: transactions that time out, markers that are sent again.
+    Coordinators,
 }
 
 /// Where a node stands, for people.
@@ -76,6 +79,7 @@ struct Broker {
     replicas: ReplicaManager,
     forwarder: Forwarder,
     producer_ids: ProducerIds,
+    transactions: TransactionCoordinator,
     /// Whether the replicas follow the image: from the moment at which it holds this broker's own registration.
     follows_metadata: bool,
     /// Whether clients and brokers may come in: from the moment at which it is unfenced first.
@@ -173,6 +177,7 @@ impl Node {
         }
         if let Some(broker) = &self.core.broker {
             broker.replicas.check_invariants();
+            broker.transactions.check_invariants();
         }
     }
 
@@ -223,6 +228,11 @@ impl Node {
         self.core.broker.as_ref().map(|broker| &broker.replicas)
     }
 
+    /// The transactions that it coordinates, if the node is a broker.
+    pub fn transactions(&self) -> Option<&TransactionCoordinator> {
+        self.core.broker.as_ref().map(|broker| &broker.transactions)
+    }
+
     /// The broker epoch of its registration, if the node is a broker; -1 before it is registered.
     pub fn broker_epoch(&self) -> Option<i64> {
         self.core.broker.as_ref().map(|broker| broker.lifecycle.epoch())
@@ -258,6 +268,7 @@ impl Core {
             offer(broker.forwarder.deadline(), TimerReason::Forwarding);
             offer(broker.producer_ids.deadline(), TimerReason::Forwarding);
             offer(broker.replicas.deadline(), TimerReason::Replicas);
+            offer(broker.transactions.deadline(), TimerReason::Coordinators);
         }
         soonest
     }
@@ -352,6 +363,9 @@ impl Core {
         if due(broker.replicas.deadline()) {
             broker.replicas.on_timer(ctx, &self.image);
         }
+        if due(broker.transactions.deadline()) {
+            broker.transactions.on_timer(ctx, &mut broker.replicas, &self.image);
+        }
         if due(broker.lifecycle.deadline()) {
             let progress = broker.lifecycle.on_timer(ctx, offset);
             self.progress(ctx, progress);
@@ -383,6 +397,10 @@ impl Core {
             (Call::Verify(call), Some(broker), _) => {
                 broker.replicas.handle_verify_outcome(ctx, &self.image, call, outcome);
             }
+            (Call::Transaction(call), Some(broker), _) => {
+                let Broker { transactions, replicas, .. } = broker;
+                transactions.handle_outcome(ctx, replicas, &self.image, call, outcome);
+            }
             (Call::AllocateProducerIds, Some(broker), _) => {
                 broker.producer_ids.handle_outcome(ctx, broker.lifecycle.epoch(), outcome);
             }
@@ -407,6 +425,7 @@ impl Core {
                 broker.follows_metadata = true;
                 let everything = ImageDelta { everything: true, ..ImageDelta::default() };
                 broker.replicas.on_metadata(ctx, &self.image, &everything);
+                broker.transactions.on_metadata(ctx, &mut broker.replicas, &self.image);
                 broker.replicas.metadata_caught_up(ctx);
                 broker.lifecycle.set_ready_to_unfence(ctx.now.mono);
             }
@@ -438,11 +457,17 @@ impl Core {
                 self.outcome(ctx, call, outcome);
             } else if let Some((conn, listener, frame)) = ctx.net.next_request(ctx.out) {
                 self.request(ctx, conn, listener, frame);
-            } else if !signalled && !self.directories_failed(ctx) {
+            } else if !signalled && !self.directories_failed(ctx) && !self.coordinators_advanced(ctx) {
                 break;
             }
         }
         self.go_on_stopping(ctx);
+    }
+
+    /// Coordinators carry on what is committed by now. Whether there was anything.
+    fn coordinators_advanced(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        let Some(broker) = &mut self.broker else { return false };
+        broker.transactions.advance(ctx, &mut broker.replicas, &self.image)
     }
 
     /// Log directories that failed since the last look. Whether there were any.

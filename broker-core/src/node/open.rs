@@ -12,6 +12,7 @@ use super::{Broker, ControllerRole, Core, Node};
 use crate::api::forward::Forwarder;
 use crate::config::NodeConfig;
 use crate::controller::Controller;
+use crate::coordinator::transaction::TransactionCoordinator;
 use crate::ctx::Rng;
 use crate::disk::{Disk, DiskError, Ticket};
 use crate::event::Event;
@@ -164,6 +165,7 @@ impl Node {
                 replicas: ReplicaManager::open(&config, data, now, disk, &*codecs, &mut out),
                 forwarder: Forwarder::default(),
                 producer_ids: ProducerIds::default(),
+                transactions: TransactionCoordinator::default(),
                 follows_metadata: false,
                 open: false,
             }

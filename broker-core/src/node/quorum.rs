@@ -107,6 +107,7 @@ impl Core {
             && broker.follows_metadata
         {
             broker.replicas.on_metadata(ctx, &self.image, &delta);
+            broker.transactions.on_metadata(ctx, &mut broker.replicas, &self.image);
         }
     }
 

@@ -63,6 +63,7 @@ impl Core {
         let stopping = self.stopping.get_or_insert(Stopping { step: Step::Replicas });
         stopping.step = Step::Replicas;
         if let Some(broker) = &mut self.broker {
+            broker.transactions.stop();
             broker.replicas.shutdown(ctx);
         }
     }

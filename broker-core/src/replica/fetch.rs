@@ -414,7 +414,7 @@ impl ReplicaManager {
         None
     }
 
-    fn read_failed(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx, error: ReadError) -> ErrorCode {
+    pub(super) fn read_failed(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx, error: ReadError) -> ErrorCode {
         match error {
             ReadError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
             ReadError::Corrupt { .. } => ErrorCode::CORRUPT_MESSAGE,

@@ -61,7 +61,7 @@ impl ReplicaManager {
                     let topic = super::produce::key_of(image, TopicRef::Name(&topic.name));
                     let mut part = Part::refused(topic, index, ErrorCode::NONE);
                     part.marker = Some((at as u32, marker.producer_id));
-                    if let Err(error) = self.append_marker(ctx, &terms, marker, &mut part, &mut touched) {
+                    if let Err(error) = self.append_marker(ctx, marker, &mut part, &mut touched) {
                         part.error = error;
                     }
                     parts.push(part);
@@ -75,7 +75,6 @@ impl ReplicaManager {
     fn append_marker(
         &mut self,
         ctx: &mut Ctx<'_>,
-        terms: &Terms,
         marker: &WritableTxnMarker<'_>,
         part: &mut Part,
         touched: &mut SmallVec<[Touched; 4]>,
@@ -101,7 +100,7 @@ impl ReplicaManager {
             verification: Verification::Off,
             transaction_version: marker.transaction_version,
         };
-        self.append_to(ctx, terms, ix, &batch, terms_of_log, part, touched)?;
+        self.append_to(ctx, -1, ix, &batch, terms_of_log, part, touched)?;
         let partition = self.table.get(ix);
         let offset = part.required_offset - 1;
         ctx.out.event(|| Event::TransactionMarkerAppended {

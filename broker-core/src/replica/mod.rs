@@ -31,6 +31,7 @@ mod producers;
 mod purgatory;
 mod session;
 mod slab;
+mod state_log;
 mod storage;
 mod table;
 #[cfg(test)]
@@ -46,7 +47,8 @@ use wire::{Codecs, ErrorCode, Uuid};
 pub use alter::AlterPartitionCall;
 pub use fetcher::FetchCall;
 pub use markers::OffsetsMarker;
-pub use verify::{OffsetsVerified, VerifyCall, transaction_partition};
+pub use state_log::StatePartition;
+pub use verify::{OffsetsVerified, VerifyCall, coordinator_partition};
 
 use alter::AlterPartitions;
 use assignments::Assignments;

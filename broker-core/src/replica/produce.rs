@@ -317,7 +317,7 @@ impl ReplicaManager {
             verification,
             transaction_version: 0,
         };
-        self.append_to(ctx, terms, ix, records, terms_of_log, part, touched)
+        self.append_to(ctx, terms.acks, ix, records, terms_of_log, part, touched)
     }
 
     /// Appends to a partition that is hosted here, if it leads and may acknowledge.
@@ -325,7 +325,7 @@ impl ReplicaManager {
     pub(super) fn append_to(
         &mut self,
         ctx: &mut Ctx<'_>,
-        terms: &Terms,
+        acks: i16,
         ix: PartitionIx,
         records: &Rope,
         terms_of_log: impl FnOnce(i32) -> AppendTerms,
@@ -338,7 +338,7 @@ impl ReplicaManager {
         }
         let view = partition.view(&self.brokers, self.settings.lag_time_max);
         let view = view.ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
-        if terms.acks == -1 && view.is_under_min_isr() {
+        if acks == -1 && view.is_under_min_isr() {
             part.log_start_offset = partition.log().log_start_offset();
             return Err(ErrorCode::NOT_ENOUGH_REPLICAS);
         }

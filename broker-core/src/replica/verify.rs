@@ -25,6 +25,7 @@ use super::produce::{Incoming, Kept, Part, Terms, Verdict, keep, kept, key_of};
 use super::purgatory::Waiting;
 use super::session::TopicRef;
 use crate::config::Dynamic;
+use crate::coordinator::transaction::TOPIC as TRANSACTION_TOPIC;
 use crate::ctx::Ctx;
 use crate::log::{Guard, Verification};
 use crate::metadata::MetadataImage;
@@ -32,8 +33,6 @@ use crate::net::{Call, CallOutcome, Peer};
 
 /// The version of AddPartitionsToTxn that brokers speak with each other.
 const VERSION: i16 = 5;
-/// The topic of the transaction coordinators.
-const TRANSACTION_TOPIC: &str = "__transaction_state";
 /// `add.partitions.to.txn.retry.backoff.ms`: a transaction before this one is about to end.
 const RETRY_BACKOFF: Nanos = Nanos::from_millis(20);
 /// `add.partitions.to.txn.retry.backoff.max.ms`: after that the producer hears of it.
@@ -109,10 +108,11 @@ pub struct OffsetsVerified {
     pub result: Result<Verification, ErrorCode>,
 }
 
-/// The partition of `__transaction_state` whose leader coordinates a transactional id, if the topic is there.
-pub fn transaction_partition(image: &MetadataImage, transactional_id: &str) -> Option<i32> {
-    let partitions = image.topics.topic_named(TRANSACTION_TOPIC)?.partitions.len() as i32;
-    let hash = transactional_id.encode_utf16().fold(0i32, |h, unit| {
+/// The partition of a coordinator's topic whose leader coordinates a key (a transactional id, a group), if the topic is
+/// there.
+pub fn coordinator_partition(image: &MetadataImage, topic: &str, key: &str) -> Option<i32> {
+    let partitions = image.topics.topic_named(topic)?.partitions.len() as i32;
+    let hash = key.encode_utf16().fold(0i32, |h, unit| {
         // `String.hashCode`.
         h.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
@@ -253,10 +253,11 @@ impl ReplicaManager {
     fn ask_coordinator(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, op: u32) {
         let verifying = self.purgatory.verifying.get_mut(op).expect("it was just put there");
         let transaction = &verifying.transaction;
-        let coordinator = transaction_partition(image, &transaction.id).and_then(|partition| {
-            let leader = image.topics.topic_named(TRANSACTION_TOPIC)?.partitions.get(&partition)?.leader;
-            image.broker(leader).filter(|broker| !broker.fenced).map(|_| leader)
-        });
+        let coordinator =
+            coordinator_partition(image, TRANSACTION_TOPIC, &transaction.id).and_then(|partition| {
+                let leader = image.topics.topic_named(TRANSACTION_TOPIC)?.partitions.get(&partition)?.leader;
+                image.broker(leader).filter(|broker| !broker.fenced).map(|_| leader)
+            });
         let Some(coordinator) = coordinator else {
             return self.verified(ctx, image, op, &|_, _| ErrorCode::COORDINATOR_NOT_AVAILABLE);
         };
