@@ -4,3 +4,4 @@ mod hostile;
 mod idempotence;
 mod lab;
 mod life;
+mod transactions;
