@@ -213,7 +213,7 @@ impl Metadata {
 
     /// Whether nobody has asked for a refresh that has not come yet.
     pub fn is_fresh(&self) -> bool {
-        !self.wanted && !(self.in_progress && !self.periodic)
+        !self.wanted && (self.periodic || !self.in_progress)
     }
 
     /// A topic.
