@@ -13,13 +13,14 @@ use bytes::Bytes;
 use wire::drive::{Instant, Nanos};
 use wire::error::ErrorCode;
 use wire::frame::encode_request;
-use wire::messages::create_topics_request::CreatableTopic;
+use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::messages::{CreateTopicsRequest, EnvelopeRequest, EnvelopeResponse};
 use wire::{Message, Reader, Rope};
 
 use super::refusal::refuse;
 use crate::ctx::Ctx;
 use crate::lifecycle::{Attempt, Next};
+use crate::metadata::MetadataImage;
 use crate::net::{Call, CallOutcome, Peer, RequestToken};
 
 /// How long a request may be on its way (`NodeToControllerChannelManager` named "forwarding").
@@ -28,6 +29,33 @@ const RETRY_TIMEOUT: Nanos = Nanos::from_secs(60);
 const ANONYMOUS: &[u8] = b"\x00\x00\x05User\x0aANONYMOUS\x00\x00";
 /// The version of CreateTopics in which topics are made automatically.
 const CREATE_TOPICS_VERSION: i16 = 7;
+
+/// A topic of a coordinator, made when it is needed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InternalTopic {
+    /// `__consumer_offsets`.
+    Offsets,
+    /// `__transaction_state`.
+    Transactions,
+}
+
+impl InternalTopic {
+    /// Its name, and what its settings begin with.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            InternalTopic::Offsets => (crate::coordinator::GROUP_TOPIC, "offsets.topic"),
+            InternalTopic::Transactions => (crate::coordinator::TRANSACTION_TOPIC, "transaction.state.log"),
+        }
+    }
+
+    /// Its `compression.type`: the coordinators compress themselves, or not at all.
+    fn compression(self) -> &'static str {
+        match self {
+            InternalTopic::Offsets => "producer",
+            InternalTopic::Transactions => "uncompressed",
+        }
+    }
+}
 
 /// What is kept of a forwarded request until its answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +111,49 @@ impl Forwarder {
             replication_factor: ctx.config.controller.default_replication_factor,
             ..CreatableTopic::default()
         };
+        let topics = new.iter().map(topic).collect();
+        self.create(ctx, new.clone(), topics);
+    }
+
+    /// Asks the controller to make a coordinator's topic, unless it is there or being made, or there are too few
+    /// brokers for its replicas.
+    pub fn create_internal_topic(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, topic: InternalTopic) {
+        let (name, prefix) = topic.names();
+        let number = |key: &str| ctx.config.static_number(&alloc::format!("{prefix}.{key}"));
+        let replication_factor = number("replication.factor");
+        let alive = image.brokers.values().filter(|b| !b.fenced && !b.in_controlled_shutdown).count();
+        if image.topics.topic_named(name).is_some() || replication_factor > alive as i64 {
+            return;
+        }
+        if !self.creating.insert(name.to_string()) {
+            return;
+        }
+        let config = |name: &'static str, value: String| CreatableTopicConfig {
+            name: Cow::Borrowed(name),
+            value: Some(Cow::Owned(value)),
+        };
+        let mut configs = alloc::vec![
+            config("cleanup.policy", "compact".into()),
+            config("compression.type", topic.compression().into()),
+            config("segment.bytes", number("segment.bytes").to_string()),
+        ];
+        if topic == InternalTopic::Transactions {
+            configs.push(config("min.insync.replicas", number("min.isr").to_string()));
+            configs.push(config("unclean.leader.election.enable", "false".into()));
+        }
+        let created = CreatableTopic {
+            name: Cow::Borrowed(name),
+            num_partitions: number("num.partitions") as i32,
+            replication_factor: replication_factor as i16,
+            configs,
+            ..CreatableTopic::default()
+        };
+        self.create(ctx, alloc::vec![name.to_string()], alloc::vec![created]);
+    }
+
+    fn create(&mut self, ctx: &mut Ctx<'_>, names: Vec<String>, topics: Vec<CreatableTopic<'_>>) {
         let request = CreateTopicsRequest {
-            topics: new.iter().map(topic).collect(),
+            topics,
             timeout_ms: ctx.config.lifecycle.request_timeout.as_millis() as i32,
             ..CreateTopicsRequest::default()
         };
@@ -93,7 +162,7 @@ impl Forwarder {
         let frame = frame.expect("topic names fit into a request");
         // Without the size: an Envelope says how long its request is.
         let data = frame.slice(4, frame.len() - 4).to_bytes();
-        self.begin(ctx, Origin::AutoCreation(new), data, [127, 0, 0, 1]);
+        self.begin(ctx, Origin::AutoCreation(names), data, [127, 0, 0, 1]);
     }
 
     fn begin(&mut self, ctx: &mut Ctx<'_>, origin: Origin, data: Bytes, host: [u8; 4]) {

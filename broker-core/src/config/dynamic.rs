@@ -162,6 +162,11 @@ impl NodeConfig {
         text.is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
     }
 
+    /// A node's number as its own configuration gives it. Panics if there is no such setting.
+    pub fn static_number(&self, name: &str) -> i64 {
+        self.node_number(Dynamic::default(), name)
+    }
+
     /// A topic's flag in force.
     pub fn topic_flag(&self, dynamic: Dynamic<'_>, name: &str) -> bool {
         self.topic_value(dynamic, name).trim().eq_ignore_ascii_case("true")

@@ -1,8 +1,11 @@
 //! From a request to the part that answers it.
 
+use alloc::string::String;
+
 use rand_core::Rng as _;
 use wire::drive::ConnId;
 use wire::error::ErrorCode;
+use wire::frame::RequestHeader;
 use wire::messages::*;
 use wire::{ApiKey, DecodeError, Message, Reader, Rope};
 
@@ -10,6 +13,8 @@ use super::Core;
 use crate::api::incoming::{self, Incoming};
 use crate::api::{View, cluster, configs, metadata, topic_partitions, versions};
 use crate::controller::Controller;
+use crate::coordinator::group::membership::Sender;
+use crate::coordinator::{GroupCoordinator, Parts, find};
 use crate::ctx::Ctx;
 use crate::io::Listener;
 use crate::net::RequestToken;
@@ -19,6 +24,37 @@ fn decode<'a, M: Message<'a>>(reader: &mut Reader<'a>, version: i16) -> Result<M
     let message = M::decode(reader, version)?;
     reader.finish()?;
     Ok(message)
+}
+
+/// What the group coordinator answers.
+fn group_request(
+    groups: &mut GroupCoordinator,
+    parts: &mut Parts<'_, '_>,
+    token: RequestToken,
+    r: &mut Reader<'_>,
+    frame: &Rope,
+) -> Result<(), DecodeError> {
+    let v = token.version;
+    match token.key {
+        ApiKey::OffsetCommit => groups.handle_offset_commit(parts, token, &decode(r, v)?),
+        ApiKey::OffsetFetch => groups.handle_offset_fetch(parts, token, &decode(r, v)?),
+        ApiKey::OffsetDelete => groups.handle_offset_delete(parts, token, &decode(r, v)?),
+        ApiKey::TxnOffsetCommit => groups.handle_txn_offset_commit(parts, token, &decode(r, v)?),
+        ApiKey::JoinGroup => {
+            let header = RequestHeader::decode(&mut Reader::new(frame))?;
+            let host = String::from(parts.ctx.net.peer_address(token.conn).unwrap_or_default());
+            let sender = Sender { token, client_id: header.client_id.as_deref().unwrap_or(""), host: &host };
+            groups.handle_join_group(parts, sender, &decode(r, v)?);
+        }
+        ApiKey::SyncGroup => groups.handle_sync_group(parts, token, &decode(r, v)?),
+        ApiKey::Heartbeat => groups.handle_heartbeat(parts, token, &decode(r, v)?),
+        ApiKey::LeaveGroup => groups.handle_leave_group(parts, token, &decode(r, v)?),
+        ApiKey::DescribeGroups => groups.handle_describe_groups(parts, token, &decode(r, v)?),
+        ApiKey::ListGroups => groups.handle_list_groups(parts, token, &decode(r, v)?),
+        ApiKey::DeleteGroups => groups.handle_delete_groups(parts, token, &decode(r, v)?),
+        key => unreachable!("{key} is not the group coordinator's"),
+    }
+    Ok(())
 }
 
 impl Core {
@@ -122,6 +158,14 @@ impl Core {
             ApiKey::DescribeTransactions => {
                 let request = decode::<DescribeTransactionsRequest<'_>>(r, v)?;
                 broker.transactions.handle_describe_transactions(ctx, image, token, &request);
+            }
+            ApiKey::FindCoordinator => {
+                let request = decode::<FindCoordinatorRequest<'_>>(r, v)?;
+                find::handle(ctx, image, &mut broker.forwarder, token, &request);
+            }
+            key if GroupCoordinator::serves(key) => {
+                let mut parts = Parts { ctx, image, replicas };
+                group_request(&mut broker.groups, &mut parts, token, r, frame)?;
             }
             key if key.info().forwardable => {
                 // What cannot be read must not reach the controller.

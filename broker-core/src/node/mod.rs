@@ -23,7 +23,7 @@ use wire::drive::{ConnId, Instant, Now};
 use crate::api::forward::Forwarder;
 use crate::config::{ListenerSpec, NodeConfig};
 use crate::controller::Controller;
-use crate::coordinator::transaction::TransactionCoordinator;
+use crate::coordinator::{GroupCoordinator, Parts, TransactionCoordinator};
 use crate::ctx::{Ctx, Rng};
 use crate::disk::{Disk, DiskError, Ticket};
 use crate::event::Event;
@@ -55,7 +55,7 @@ pub enum TimerReason {
     Forwarding,
     /// Replicas: purgatories, fetchers, checkpoints, retention.
     Replicas,
-    /// Coordinators: transactions that time out, markers that are sent again.
+    /// Coordinators: members, groups and transactions that time out, markers that are sent again.
     Coordinators,
 }
 
@@ -80,6 +80,7 @@ struct Broker {
     forwarder: Forwarder,
     producer_ids: ProducerIds,
     transactions: TransactionCoordinator,
+    groups: GroupCoordinator,
     /// Whether the replicas follow the image: from the moment at which it holds this broker's own registration.
     follows_metadata: bool,
     /// Whether clients and brokers may come in: from the moment at which it is unfenced first.
@@ -233,6 +234,11 @@ impl Node {
         self.core.broker.as_ref().map(|broker| &broker.transactions)
     }
 
+    /// The groups that it coordinates, if the node is a broker.
+    pub fn groups(&self) -> Option<&GroupCoordinator> {
+        self.core.broker.as_ref().map(|broker| &broker.groups)
+    }
+
     /// The broker epoch of its registration, if the node is a broker; -1 before it is registered.
     pub fn broker_epoch(&self) -> Option<i64> {
         self.core.broker.as_ref().map(|broker| broker.lifecycle.epoch())
@@ -269,6 +275,7 @@ impl Core {
             offer(broker.producer_ids.deadline(), TimerReason::Forwarding);
             offer(broker.replicas.deadline(), TimerReason::Replicas);
             offer(broker.transactions.deadline(), TimerReason::Coordinators);
+            offer(broker.groups.deadline(), TimerReason::Coordinators);
         }
         soonest
     }
@@ -365,6 +372,10 @@ impl Core {
         }
         if due(broker.transactions.deadline()) {
             broker.transactions.on_timer(ctx, &mut broker.replicas, &self.image);
+        }
+        if due(broker.groups.deadline()) {
+            let Broker { groups, replicas, .. } = broker;
+            groups.on_timer(&mut Parts { ctx, image: &self.image, replicas });
         }
         if due(broker.lifecycle.deadline()) {
             let progress = broker.lifecycle.on_timer(ctx, offset);
@@ -466,8 +477,9 @@ impl Core {
 
     /// Coordinators carry on what is committed by now. Whether there was anything.
     fn coordinators_advanced(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        let Some(broker) = &mut self.broker else { return false };
-        broker.transactions.advance(ctx, &mut broker.replicas, &self.image)
+        let Some(Broker { transactions, groups, replicas, .. }) = &mut self.broker else { return false };
+        let advanced = transactions.advance(ctx, replicas, &self.image);
+        groups.advance(&mut Parts { ctx, image: &self.image, replicas }) || advanced
     }
 
     /// Log directories that failed since the last look. Whether there were any.

@@ -12,7 +12,7 @@ use super::{Broker, ControllerRole, Core, Node};
 use crate::api::forward::Forwarder;
 use crate::config::NodeConfig;
 use crate::controller::Controller;
-use crate::coordinator::transaction::TransactionCoordinator;
+use crate::coordinator::{GroupCoordinator, TransactionCoordinator};
 use crate::ctx::Rng;
 use crate::disk::{Disk, DiskError, Ticket};
 use crate::event::Event;
@@ -166,6 +166,7 @@ impl Node {
                 forwarder: Forwarder::default(),
                 producer_ids: ProducerIds::default(),
                 transactions: TransactionCoordinator::default(),
+                groups: GroupCoordinator::new(&config),
                 follows_metadata: false,
                 open: false,
             }

@@ -4,6 +4,7 @@ use wire::drive::Endpoint;
 use wire::records::MetadataRecord;
 
 use super::Core;
+use crate::coordinator::Parts;
 use crate::ctx::Ctx;
 use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::Peer;
@@ -108,6 +109,8 @@ impl Core {
         {
             broker.replicas.on_metadata(ctx, &self.image, &delta);
             broker.transactions.on_metadata(ctx, &mut broker.replicas, &self.image);
+            let mut parts = Parts { ctx, image: &self.image, replicas: &mut broker.replicas };
+            broker.groups.on_metadata(&mut parts, &delta);
         }
     }
 

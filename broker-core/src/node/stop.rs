@@ -64,6 +64,7 @@ impl Core {
         stopping.step = Step::Replicas;
         if let Some(broker) = &mut self.broker {
             broker.transactions.stop();
+            broker.groups.stop();
             broker.replicas.shutdown(ctx);
         }
     }

@@ -137,6 +137,7 @@ impl ReplicaManager {
                 high_watermark: partition.log().high_watermark(),
             });
             self.notify_changed(ix, true);
+            self.state_led(ix);
         }
         // The high watermark may move: the ISR may be this broker alone.
         let before = made.isr_before.unwrap_or_else(|| local.registration.isr.to_vec());
@@ -153,6 +154,9 @@ impl ReplicaManager {
         if led || new_epoch {
             self.fail_produces(ctx, image, ix, ErrorCode::NOT_LEADER_OR_FOLLOWER);
             self.fail_deletes(ctx, ix, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+            if led {
+                self.state_lost(ix);
+            }
             let partition = self.table.get(ix);
             ctx.out.event(|| Event::BecameFollower {
                 partition: partition.name(),
@@ -215,6 +219,9 @@ impl ReplicaManager {
         self.fail_produces(ctx, image, ix, error);
         self.fail_deletes(ctx, ix, error);
         self.detach_watchers(ix);
+        if self.table.get(ix).is_leader() {
+            self.state_lost(ix);
+        }
         let partition = self.table.remove(ix);
         self.forget_log(ix, &partition);
         self.delete_log(ctx, partition);

@@ -18,6 +18,7 @@ use wire::{ErrorCode, Rope};
 use super::ReplicaManager;
 use super::produce::{Answer, Part, Parts, Terms, Touched};
 use super::session::{TopicKey, TopicRef};
+use crate::coordinator::GROUP_TOPIC;
 use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::log::{AppendTerms, Origin, Verification};
@@ -25,7 +26,6 @@ use crate::metadata::MetadataImage;
 use crate::net::RequestToken;
 
 /// The topic of groups' offsets.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// A marker that was appended to a partition of `__consumer_offsets`: the offsets of its transaction are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl ReplicaManager {
             commit,
             offset,
         });
-        if &*partition.topic == OFFSETS_TOPIC {
+        if &*partition.topic == GROUP_TOPIC {
             self.offsets_markers.push(OffsetsMarker {
                 partition: part.index,
                 offset,

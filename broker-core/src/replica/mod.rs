@@ -47,8 +47,8 @@ use wire::{Codecs, ErrorCode, Uuid};
 pub use alter::AlterPartitionCall;
 pub use fetcher::FetchCall;
 pub use markers::OffsetsMarker;
-pub use state_log::StatePartition;
-pub use verify::{OffsetsVerified, VerifyCall, coordinator_partition};
+pub use state_log::{StateChange, StateLog, StatePartition, StateSignal};
+pub use verify::{OffsetsVerified, VerifyCall};
 
 use alter::AlterPartitions;
 use assignments::Assignments;
@@ -184,6 +184,10 @@ pub struct ReplicaManager {
     offline: Vec<PartitionIx>,
     in_controlled_shutdown: bool,
     stopping: bool,
+    /// What the coordinators have not heard yet.
+    state_signals: Vec<StateSignal>,
+    /// Coordinators' partitions that this broker leads in an epoch that is not yet durable.
+    state_waiting: Vec<PartitionIx>,
     scratch_dirty: Vec<u32>,
     scratch_reads: Vec<Read>,
     /// Markers that were appended to partitions of groups' offsets, until the group coordinator takes them.
@@ -220,6 +224,8 @@ impl ReplicaManager {
             offline: Vec::new(),
             in_controlled_shutdown: false,
             stopping: false,
+            state_signals: Vec::new(),
+            state_waiting: Vec::new(),
             scratch_dirty: Vec::new(),
             scratch_reads: Vec::new(),
             offsets_markers: Vec::new(),
@@ -314,6 +320,7 @@ impl ReplicaManager {
     /// What every input ends with: answers that became possible leave, then what this broker asks of others.
     fn finish(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage) {
         while let Some(ix) = self.offline.pop() {
+            self.state_lost(ix);
             self.fail_produces(ctx, image, ix, ErrorCode::KAFKA_STORAGE_ERROR);
             self.fail_deletes(ctx, ix, ErrorCode::KAFKA_STORAGE_ERROR);
             self.notify_changed(ix, true);
@@ -341,6 +348,7 @@ impl ReplicaManager {
             as_leader: true,
         });
         self.notify_high_watermark(ctx, ix);
+        self.state_moved(ix);
         true
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Partition {
     pub partition_epoch: i32,
     pub replicas: Replicas,
     pub min_insync_replicas: i32,
+    /// Whether it belongs to a coordinator's topic.
+    pub internal: bool,
     /// Its `partition.metadata` is not yet durable.
     pub creating: bool,
     /// An append that `flush.messages` asks to flush is not yet durable up to here: until it is, nothing is acknowledged
@@ -98,6 +100,7 @@ pub(super) struct Partition {
 impl Partition {
     pub(super) fn new(topic: Arc<str>, topic_id: Uuid, index: i32, dir: usize, log: Log) -> Partition {
         Partition {
+            internal: super::produce::is_internal(&topic),
             topic,
             topic_id,
             index,

@@ -390,6 +390,9 @@ impl ReplicaManager {
         if !self.purgatory.held.is_empty() {
             self.release_held(ctx, image);
         }
+        if !self.state_waiting.is_empty() {
+            self.state_durable();
+        }
         self.advance_shutdown(ctx, dir);
         self.finish(ctx, image);
         true

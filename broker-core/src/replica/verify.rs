@@ -25,7 +25,7 @@ use super::produce::{Incoming, Kept, Part, Terms, Verdict, keep, kept, key_of};
 use super::purgatory::Waiting;
 use super::session::TopicRef;
 use crate::config::Dynamic;
-use crate::coordinator::transaction::TOPIC as TRANSACTION_TOPIC;
+use crate::coordinator::{GROUP_TOPIC, TRANSACTION_TOPIC, coordinator_partition};
 use crate::ctx::Ctx;
 use crate::log::{Guard, Verification};
 use crate::metadata::MetadataImage;
@@ -108,17 +108,6 @@ pub struct OffsetsVerified {
     pub result: Result<Verification, ErrorCode>,
 }
 
-/// The partition of a coordinator's topic whose leader coordinates a key (a transactional id, a group), if the topic is
-/// there.
-pub fn coordinator_partition(image: &MetadataImage, topic: &str, key: &str) -> Option<i32> {
-    let partitions = image.topics.topic_named(topic)?.partitions.len() as i32;
-    let hash = key.encode_utf16().fold(0i32, |h, unit| {
-        // `String.hashCode`.
-        h.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
-    (partitions > 0).then(|| hash.checked_abs().unwrap_or(0) % partitions)
-}
-
 impl ReplicaManager {
     /// Produces once every batch's transaction is verified or open.
     pub(super) fn verify_produce(
@@ -187,7 +176,7 @@ impl ReplicaManager {
             4 => Supports::Abortable,
             _ => Supports::OldErrors,
         };
-        let Some(ix) = self.table.find(TopicRef::Name("__consumer_offsets"), partition) else {
+        let Some(ix) = self.table.find(TopicRef::Name(GROUP_TOPIC), partition) else {
             return Some(Err(ErrorCode::NOT_COORDINATOR));
         };
         if !self.table.get(ix).is_leader() || self.table.get(ix).log.is_none() {

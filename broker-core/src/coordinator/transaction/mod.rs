@@ -33,20 +33,18 @@ use wire::messages::{
     EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse,
 };
 
+use super::{GROUP_TOPIC, TRANSACTION_TOPIC, coordinator_partition};
 use crate::ctx::Ctx;
 use crate::metadata::MetadataImage;
 use crate::net::{CallOutcome, RequestToken};
 use crate::producer_ids::{self, ProducerIds};
-use crate::replica::{ReplicaManager, StatePartition, coordinator_partition};
+use crate::replica::{ReplicaManager, StatePartition};
 use decide::EndRequest;
 use shard::{AddAnswer, Cx, Ids, TransactionShard};
 use state::{Claim, EPOCH_BUMP_VERSION, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Partition};
 
 pub use state::TransactionState;
 
-/// Where transactional ids are kept.
-pub(crate) const TOPIC: &str = "__transaction_state";
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 const NO_CLAIM: Claim = Claim { producer_id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH };
 
 /// A WriteTxnMarkers request of a coordinator under way.
@@ -96,7 +94,7 @@ impl TransactionCoordinator {
 
     /// The metadata moved on: partitions come and go. What comes is read by the next [`TransactionCoordinator::advance`].
     pub fn on_metadata(&mut self, ctx: &mut Ctx<'_>, replicas: &mut ReplicaManager, image: &MetadataImage) {
-        let led: BTreeMap<i32, i32> = match image.topics.topic_named(TOPIC) {
+        let led: BTreeMap<i32, i32> = match image.topics.topic_named(TRANSACTION_TOPIC) {
             None => BTreeMap::new(),
             Some(topic) => (topic.partitions.iter())
                 .filter(|(_, registration)| registration.leader == ctx.config.node_id)
@@ -138,7 +136,7 @@ impl TransactionCoordinator {
         let mut added = Vec::new();
         let mut moved = false;
         for partition in self.loading.clone() {
-            let of = StatePartition { topic: TOPIC, partition };
+            let of = StatePartition { topic: TRANSACTION_TOPIC, partition };
             let Some(epoch) = replicas.leads_state(of) else { continue };
             let mut cx = Cx { ctx, image, replicas, added: &mut added };
             self.loading.remove(&partition);
@@ -189,7 +187,8 @@ impl TransactionCoordinator {
 
     /// The shard of a transactional id.
     fn shard_of(&mut self, image: &MetadataImage, id: &str) -> Result<&mut TransactionShard, ErrorCode> {
-        let partition = coordinator_partition(image, TOPIC, id).ok_or(ErrorCode::NOT_COORDINATOR)?;
+        let partition =
+            coordinator_partition(image, TRANSACTION_TOPIC, id).ok_or(ErrorCode::NOT_COORDINATOR)?;
         if self.loading.contains(&partition) {
             return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
         }
@@ -275,11 +274,11 @@ impl TransactionCoordinator {
         if id.is_empty() {
             return answer_offsets(ctx, token, ErrorCode::INVALID_REQUEST);
         }
-        let Some(partition) = coordinator_partition(image, OFFSETS_TOPIC, &request.group_id) else {
+        let Some(partition) = coordinator_partition(image, GROUP_TOPIC, &request.group_id) else {
             return answer_offsets(ctx, token, ErrorCode::COORDINATOR_NOT_AVAILABLE);
         };
         let claim = Claim { producer_id: request.producer_id, epoch: request.producer_epoch };
-        let partitions = [(Arc::from(OFFSETS_TOPIC), partition)];
+        let partitions = [(Arc::from(GROUP_TOPIC), partition)];
         let mut added = Vec::new();
         match self.shard_of(image, id) {
             Err(error) => return answer_offsets(ctx, token, error),

@@ -15,13 +15,15 @@ use wire::drive::{Instant, Nanos};
 use wire::records::{TransactionLogKey, TransactionLogValue};
 use wire::{ErrorCode, Rope};
 
+use super::Added;
 use super::TransactionCall;
 use super::decide::{EndRequest, Entry, Init};
 use super::markers::{Markers, Written};
 use super::state::{Claim, Partition, Transaction, TransactionState};
-use super::{Added, TOPIC};
+use crate::coordinator::TRANSACTION_TOPIC;
 use crate::ctx::Ctx;
 use crate::event::{Event, TopicPartition};
+use crate::log::Verification;
 use crate::metadata::MetadataImage;
 use crate::net::{CallOutcome, RequestToken};
 use crate::producer_ids::ProducerIds;
@@ -131,7 +133,7 @@ impl TransactionShard {
         shard.read(cx)?;
         let open = |entry: &&Entry| entry.now.state == TransactionState::Ongoing;
         shard.open = shard.entries.values().filter(open).count();
-        let name = TopicPartition { topic: Arc::from(TOPIC), partition };
+        let name = TopicPartition { topic: Arc::from(TRANSACTION_TOPIC), partition };
         cx.ctx.event(|| Event::CoordinatorLoaded { partition: name, epoch });
         let decided = shard.entries.iter().filter(|(_, entry)| entry.now.state.is_prepared());
         let decided: Vec<Arc<str>> = decided.map(|(id, _)| id.clone()).collect();
@@ -144,7 +146,7 @@ impl TransactionShard {
     }
 
     fn log(&self) -> StatePartition<'static> {
-        StatePartition { topic: TOPIC, partition: self.partition }
+        StatePartition { topic: TRANSACTION_TOPIC, partition: self.partition }
     }
 
     fn read(&mut self, cx: &mut Cx<'_, '_>) -> Result<(), ErrorCode> {
@@ -317,7 +319,9 @@ impl TransactionShard {
         }
         let batch: Bytes =
             builder.finish(cx.ctx.codecs, &BatchOptions::default()).expect("records without compression");
-        let appended = cx.replicas.append_state(cx.ctx, cx.image, self.log(), self.epoch, &Rope::from(batch));
+        let Cx { ctx, image, replicas, .. } = cx;
+        let (batch, off) = (Rope::from(batch), Verification::Off);
+        let appended = replicas.append_state(ctx, image, self.log(), self.epoch, &batch, off);
         match appended {
             Ok(required_offset) => {
                 let deadline = cx.ctx.now.mono + timeout;
@@ -561,7 +565,7 @@ impl TransactionShard {
                 | Later::Expire { .. } => {}
             }
         }
-        let partition = TopicPartition { topic: Arc::from(TOPIC), partition: self.partition };
+        let partition = TopicPartition { topic: Arc::from(TRANSACTION_TOPIC), partition: self.partition };
         cx.ctx.event(|| Event::CoordinatorUnloaded { partition });
     }
 

@@ -75,6 +75,32 @@ fn frame(key: ApiKey, version: i16) -> Option<Vec<u8>> {
             }],
         },
         DescribeProducers => DescribeProducersRequest::default(),
+        FindCoordinator => FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() },
+        OffsetCommit => OffsetCommitRequest { group_id: "g".into(), ..Default::default() },
+        OffsetFetch => OffsetFetchRequest {
+            groups: vec![offset_fetch_request::OffsetFetchRequestGroup {
+                group_id: "g".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        },
+        OffsetDelete => OffsetDeleteRequest { group_id: "g".into(), ..Default::default() },
+        TxnOffsetCommit => TxnOffsetCommitRequest { group_id: "g".into(), ..Default::default() },
+        JoinGroup => JoinGroupRequest {
+            group_id: "g".into(),
+            protocol_type: "consumer".into(),
+            protocols: vec![join_group_request::JoinGroupRequestProtocol {
+                name: "range".into(),
+                metadata: vec![0, 1, 2].into(),
+            }],
+            ..Default::default()
+        },
+        SyncGroup => SyncGroupRequest { group_id: "g".into(), ..Default::default() },
+        Heartbeat => HeartbeatRequest { group_id: "g".into(), ..Default::default() },
+        LeaveGroup => LeaveGroupRequest { group_id: "g".into(), ..Default::default() },
+        DescribeGroups => DescribeGroupsRequest { groups: vec!["g".into()], ..Default::default() },
+        ListGroups => ListGroupsRequest::default(),
+        DeleteGroups => DeleteGroupsRequest { groups_names: vec!["g".into()] },
         AddPartitionsToTxn => AddPartitionsToTxnRequest::default(),
         AddOffsetsToTxn => AddOffsetsToTxnRequest::default(),
         EndTxn => EndTxnRequest::default(),

@@ -16,10 +16,10 @@ use wire::messages::*;
 use wire::{Message, Reader, Request, Rope};
 
 use super::lab::Lab;
+use crate::coordinator::coordinator_partition;
 use crate::coordinator::transaction::TransactionState;
 use crate::event::Event;
 use crate::io::Listener;
-use crate::replica::coordinator_partition;
 
 const STATE: &str = "__transaction_state";
 const DATA: &str = "purchases";
