@@ -76,6 +76,8 @@ pub struct Lab {
     pub digest: u64,
     /// Frames delivered to nodes.
     pub frames: u64,
+    /// Who is to die, and when.
+    doomed: Option<(u64, String)>,
 }
 
 impl Lab {
@@ -150,6 +152,7 @@ impl Lab {
             stopped: Vec::new(),
             digest: 0xcbf2_9ce4_8422_2325,
             frames: 0,
+            doomed: None,
         }
     }
 
@@ -194,6 +197,16 @@ impl Lab {
     /// Milliseconds since the lab began.
     pub fn ms(&self) -> u64 {
         self.now / 1_000_000 - 1_000
+    }
+
+    /// Kills a node when so many microseconds have passed, whatever happens then.
+    pub fn doom(&mut self, name: &str, after_us: u64) {
+        self.doomed = Some((self.now + after_us * 1_000, name.into()));
+    }
+
+    /// Nobody is to die any more.
+    pub fn spare(&mut self) {
+        self.doomed = None;
     }
 
     fn at(&mut self, after: Nanos, what: What) {
@@ -336,6 +349,11 @@ impl Lab {
         let Some(&Reverse((at, made))) = self.heap.peek() else { return false };
         if at > until {
             return false;
+        }
+        if let Some((doom, name)) = self.doomed.take_if(|(doom, _)| *doom <= at) {
+            self.now = self.now.max(doom);
+            self.kill(&name);
+            return true;
         }
         self.heap.pop();
         self.here = if at > self.now { 0 } else { self.here + 1 };

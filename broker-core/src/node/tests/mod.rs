@@ -4,4 +4,5 @@ mod hostile;
 mod idempotence;
 mod lab;
 mod life;
+mod transaction_frames;
 mod transactions;
