@@ -1,6 +1,7 @@
 //! Stories of a member and a scripted coordinator that knows one member, and others by name only.
 
 mod modern;
+mod world;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
