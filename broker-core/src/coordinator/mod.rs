@@ -28,7 +28,8 @@ pub fn coordinator_partition(image: &MetadataImage, topic: &str, id: &str) -> Op
     (partitions > 0).then(|| partition_for(id, partitions))
 }
 
-fn partition_for(id: &str, partitions: i32) -> i32 {
+/// The same of a topic of so many partitions.
+pub fn partition_for(id: &str, partitions: i32) -> i32 {
     let hash = id.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     hash.checked_abs().unwrap_or(0) % partitions
 }

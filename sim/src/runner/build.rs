@@ -185,7 +185,7 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 Ok(Process::Producer(Box::new(made.map_err(|e| e.to_string())?)))
             })
         }
-        ClientKind::Consumer { partitions, from, processing, .. } => {
+        ClientKind::Consumer { topics, group, partitions, from, processing, commit } => {
             let tp = |(t, p): &(String, i32)| TopicPartition::new(t.as_str(), *p);
             let from = match from {
                 From::Reset => ClientFrom::Reset,
@@ -198,10 +198,16 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
             let spec = ConsumerSpec {
                 name,
                 bootstrap,
-                assignment: Assignment::Partitions(partitions.iter().map(tp).collect()),
+                assignment: match group {
+                    Some(group) if !topics.is_empty() => Assignment::Group {
+                        topics: topics.iter().map(|t| t.as_str().into()).collect(),
+                        group: group.as_str().into(),
+                    },
+                    _ => Assignment::Partitions(partitions.iter().map(tp).collect()),
+                },
                 from,
                 processing: Nanos(processing.0),
-                commit: Commit::None,
+                commit: commit_of(*commit, group.is_some()),
                 names: names(scenario),
                 config,
             };
@@ -223,6 +229,27 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
         ClientKind::Transactional { .. } => {
             Arc::new(|_| Err("transactional clients are not run by this version".to_owned()))
         }
+    }
+}
+
+/// The `transactional.id` of a client's process, if it has one: its own name unless the file gives another.
+pub fn transactional_id(client: &Client, process: &str) -> Option<String> {
+    let given = client.config.get("transactional.id").cloned();
+    match client.kind {
+        ClientKind::Transactional { .. } => Some(given.unwrap_or_else(|| process.to_owned())),
+        ClientKind::Producer { .. } => given,
+        _ => None,
+    }
+}
+
+/// When a consumer commits; one without a group never does.
+fn commit_of(commit: crate::scenario::Commit, in_group: bool) -> Commit {
+    match commit {
+        _ if !in_group => Commit::None,
+        crate::scenario::Commit::Auto => Commit::Auto,
+        crate::scenario::Commit::Before => Commit::Before,
+        crate::scenario::Commit::After => Commit::After,
+        crate::scenario::Commit::None => Commit::None,
     }
 }
 

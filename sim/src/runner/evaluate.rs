@@ -1,6 +1,6 @@
 //! Expectations: whether one holds at this instant, and what was found instead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker_core::event::PartitionState;
 
@@ -27,6 +27,8 @@ pub trait View {
     fn node_state(&self, name: &str) -> String;
     /// The names of the events of a node since the last step that was not an `expect`, each perhaps with a partition.
     fn node_events(&self, name: &str) -> Vec<(String, Option<String>)>;
+    /// A group as its coordinator knows it; why not, if nobody can tell.
+    fn group(&self, name: &str) -> Result<GroupState, String>;
     /// Leader, epoch, voters and the lag of the slowest voter.
     fn quorum(&self) -> QuorumView;
     /// What was found by now, by checkers' names.
@@ -35,6 +37,29 @@ pub trait View {
     fn resolve(&self, who: &Who) -> Result<Vec<i32>, String>;
     /// The names of the nodes that somebody stands for.
     fn resolve_names(&self, who: &Who) -> Result<Vec<String>, String>;
+}
+
+/// A group, and what its clients did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupState {
+    /// Kafka's name of its state.
+    pub state: String,
+    /// How many members it has.
+    pub members: usize,
+    /// The partitions of each member, by its `client.id`, in order.
+    pub assigned: BTreeMap<String, Vec<String>>,
+    /// Generations since it was made.
+    pub rebalances: i32,
+    /// Committed offsets by partition.
+    pub committed: BTreeMap<String, i64>,
+    /// Σ high watermark − committed; `None` if a partition has no leader that could tell.
+    pub lag: Option<i64>,
+    /// Records processed.
+    pub processed: u64,
+    /// Records processed again.
+    pub reprocessed: u64,
+    /// Offsets that were committed and never processed.
+    pub missed: u64,
 }
 
 /// The metadata quorum as far as the live controllers know.
@@ -69,7 +94,7 @@ pub fn holds(expect: &Expect, view: &dyn View) -> Result<String, String> {
             Ok(found.join("; "))
         }
         Subject::Client(name) => on_client(expect, view, name),
-        Subject::Group(name) => Err(format!("group {name}: groups are not run by this version")),
+        Subject::Group(name) => on_group(expect, view, name),
         Subject::Quorum => on_quorum(expect, view),
         Subject::Node(who) => on_node(expect, view, who),
         Subject::Violation(want) => {
@@ -158,6 +183,63 @@ fn on_client(expect: &Expect, view: &dyn View, name: &str) -> Result<String, Str
         found.push(text);
     }
     Ok(found.join(", "))
+}
+
+fn on_group(expect: &Expect, view: &dyn View, name: &str) -> Result<String, String> {
+    let group = view.group(name)?;
+    let mut found = Vec::new();
+    for (field, want) in &expect.fields {
+        let (text, ok) = group_field(field, want, &group);
+        if !ok {
+            return Err(format!("group {name}: {text}"));
+        }
+        found.push(text);
+    }
+    Ok(format!("group {name}: {}", found.join(", ")))
+}
+
+fn group_field(field: &str, want: &Want, group: &GroupState) -> (String, bool) {
+    let count = |n: u64| (format!("{field} {n}"), number(want, n as f64));
+    match field {
+        "state" => word(want, &group.state, "state"),
+        "members" => count(group.members as u64),
+        "rebalances" => count(group.rebalances.max(0) as u64),
+        "processed" => count(group.processed),
+        "reprocessed" => count(group.reprocessed),
+        "missed" => count(group.missed),
+        "lag" => match group.lag {
+            None => ("lag: a partition has no leader that could tell".to_owned(), false),
+            Some(lag) => (format!("lag {lag}"), number(want, lag as f64)),
+        },
+        "committed" => match want {
+            Want::Each(each, _) => {
+                let text = join(group.committed.iter().map(|(p, o)| format!("{p} {o}")));
+                let holds = |(partition, want): (&String, &Want)| {
+                    group.committed.get(partition).is_some_and(|offset| number(want, *offset as f64))
+                };
+                (format!("committed {text}"), each.iter().all(holds))
+            }
+            _ => {
+                let sum: i64 = group.committed.values().sum();
+                (format!("committed {sum}"), number(want, sum as f64))
+            }
+        },
+        "assigned" => {
+            let of = |(member, all): (&String, &Vec<String>)| format!("{member}: [{}]", join(all.iter()));
+            (format!("assigned {}", join(group.assigned.iter().map(of))), assigned(want, &group.assigned))
+        }
+        other => unreachable!("{other} is checked when the scenario is read"),
+    }
+}
+
+fn assigned(want: &Want, found: &BTreeMap<String, Vec<String>>) -> bool {
+    match want {
+        Want::Lists(lists) => {
+            lists.iter().all(|(name, all)| found.get(name).map_or(&[][..], Vec::as_slice) == all.as_slice())
+        }
+        Want::Not(inner) => !assigned(inner, found),
+        _ => false,
+    }
 }
 
 fn client_field(field: &str, want: &Want, view: &dyn View, stats: &ClientStats) -> (String, bool) {

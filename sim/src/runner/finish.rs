@@ -1,10 +1,12 @@
 //! The end of a run: clients stop, consumers catch up, a reader reads everything, the history is judged.
 
+use std::collections::BTreeSet;
+
 use super::build;
 use super::evaluate;
 use super::play::{Player, Stop};
 use super::view::Look;
-use crate::scenario::{ClientKind, WantedViolation, WantedViolations};
+use crate::scenario::{Client, ClientKind, WantedViolation, WantedViolations};
 use crate::world::{self, ProcId, ProcState, Stage};
 
 /// A producer's close waits for its delivery time-out, two minutes unless set.
@@ -101,8 +103,10 @@ impl Player {
     fn consumers_lag(&self, world: &world::World) -> i64 {
         let look = Look { player: self, world };
         let mut lag = 0;
+        let mut groups: BTreeSet<&str> = BTreeSet::new();
         for client in &self.scenario.clients {
-            let ClientKind::Consumer { partitions, .. } = &client.kind else { continue };
+            let ClientKind::Consumer { partitions, group, .. } = &client.kind else { continue };
+            groups.extend(group.as_deref());
             for name in client.processes() {
                 if world.proc(&name).is_none_or(|p| world.state(p) != ProcState::Running) {
                     continue;
@@ -111,6 +115,32 @@ impl Player {
                     let Some((_, high)) = evaluate::View::leader_log(&look, &at.0, at.1) else { continue };
                     lag += (high - self.observer.position(&name, &at.0, at.1)).max(0);
                 }
+            }
+        }
+        lag + groups.iter().map(|group| self.group_lag(&look, group)).sum::<i64>()
+    }
+
+    /// Records of a group's topics, on partitions that have a leader, that whoever owns them has not polled. None if no
+    /// member runs.
+    fn group_lag(&self, look: &Look<'_>, group: &str) -> i64 {
+        let runs =
+            |name: &String| look.world.proc(name).is_some_and(|p| look.world.state(p) == ProcState::Running);
+        let is_member = |client: &&Client| match &client.kind {
+            ClientKind::Consumer { group: Some(of), .. } => of == group,
+            _ => false,
+        };
+        let clients = self.scenario.clients.iter().filter(is_member);
+        let members: Vec<String> = clients.flat_map(Client::processes).filter(runs).collect();
+        if members.is_empty() {
+            return 0;
+        }
+        let mut lag = 0;
+        for topic in self.scenario.topics_of_group(group) {
+            for partition in evaluate::View::partitions(look, &topic) {
+                let Some((_, high)) = evaluate::View::leader_log(look, &topic, partition) else { continue };
+                let owner = members.iter().find(|name| self.observer.owns(name, &topic, partition));
+                let position = owner.map_or(0, |name| self.observer.position(name, &topic, partition));
+                lag += (high - position).max(0);
             }
         }
         lag

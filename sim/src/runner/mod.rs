@@ -7,6 +7,7 @@ pub mod build;
 mod command;
 pub mod evaluate;
 mod finish;
+pub mod groups;
 pub mod narrator;
 pub mod observer;
 pub mod play;

@@ -3,7 +3,7 @@
 //! Most events are not told: appends and watermarks go on all the time. What is told is who leads, who is in sync,
 //! who is alive, what was cut off, and why.
 
-use broker_core::event::{ChangeReason, Event, FenceReason, PartitionState};
+use broker_core::event::{ChangeReason, Event, FenceReason, GroupAssignment, PartitionState};
 use client::ClientEvent;
 use reports::Tone;
 
@@ -78,8 +78,38 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
         Event::FetchFailed { partition, error } => {
             told(format!("{partition}: fetch from the leader failed: {error}"), Tone::Bad)
         }
+        Event::GroupStateChanged { group, to, generation, .. } => {
+            told(format!("group {group}: {to}, generation {generation}"), Tone::Plain)
+        }
+        Event::GroupMemberJoined { group, client_id, .. } => {
+            told(format!("group {group}: {client_id} joins"), Tone::Plain)
+        }
+        Event::GroupMemberLeft { group, member, why } => {
+            told(format!("group {group}: {} is out: {why}", member_name(member)), Tone::Bad)
+        }
+        Event::GroupAssigned { group, generation, members } => {
+            let of = |m: &GroupAssignment| format!("{} has {}", m.client_id, partitions(&m.partitions));
+            let all: Vec<String> = members.iter().map(of).collect();
+            told(format!("group {group}, generation {generation}: {}", all.join("; ")), Tone::Good)
+        }
+        Event::GroupDeleted { group } => told(format!("deleted group {group}"), Tone::Plain),
         Event::Warning { text } => told(text.clone(), Tone::Bad),
         _ => None,
+    }
+}
+
+/// A member's id without the part that nobody can remember: it begins with the `client.id`.
+fn member_name(member: &str) -> &str {
+    const UUID: usize = 36;
+    let name = member.len().checked_sub(UUID + 1).and_then(|end| member.get(..end));
+    name.filter(|name| !name.is_empty()).unwrap_or(member)
+}
+
+fn partitions<P: ToString>(all: &[P]) -> String {
+    if all.is_empty() {
+        "nothing".to_owned()
+    } else {
+        all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -169,6 +199,10 @@ pub fn client_event(event: &ClientEvent) -> Option<(String, Tone)> {
         ClientEvent::PositionReset { partition, from: Some(from), to, reason } => {
             Some((format!("{partition}: position {from} -> {to} ({})", position_reason(*reason)), Tone::Bad))
         }
+        ClientEvent::PartitionsLost { partitions: lost, .. } if !lost.is_empty() => {
+            Some((format!("lost {}: the group went on without it", partitions(lost)), Tone::Bad))
+        }
+        ClientEvent::CommitFailed { error, .. } => Some((format!("commit failed: {error}"), Tone::Bad)),
         ClientEvent::Warning { text } => Some((text.clone(), Tone::Bad)),
         _ => None,
     }

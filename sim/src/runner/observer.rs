@@ -11,6 +11,7 @@ use broker_core::metadata::MetadataImage;
 use client::{ClientEvent, Fate, Made, Polled};
 use reports::{TimelineEntry, Tone};
 
+use super::groups::Processing;
 use super::narrator;
 use super::stats::ClientStats;
 use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIndex};
@@ -74,6 +75,8 @@ struct ClientView {
     made: u64,
     /// Where it reads next.
     positions: BTreeMap<PartitionIndex, i64>,
+    /// What its group gave it.
+    owned: BTreeSet<PartitionIndex>,
 }
 
 /// What a process wrote.
@@ -105,6 +108,8 @@ pub struct Observer {
     quorum: Quorum,
     /// What the configuration and the faults so far promise.
     pub promise: Promise,
+    /// What consumers do with what they read.
+    pub processing: Processing,
     /// What was found.
     pub findings: Vec<Finding>,
     /// What a class is told.
@@ -142,6 +147,7 @@ impl Observer {
             stats: ClientStats::default(),
             made,
             positions: positions.clone(),
+            owned: BTreeSet::new(),
         });
         Observer {
             roles: Vec::new(),
@@ -155,6 +161,7 @@ impl Observer {
             replicas: Replicas::default(),
             quorum: Quorum::default(),
             promise,
+            processing: Processing::default(),
             findings: Vec::new(),
             timeline: Vec::new(),
             origin: SimTime::ZERO,
@@ -182,6 +189,12 @@ impl Observer {
         let producer = self.producers.iter().position(|p| p == name).map(|i| i as u32);
         let place = |name| self.client_place(name).expect("a client of this scenario");
         let role = ClientRole { own: place(name), of: place(&client.name), producer };
+        let group = match &client.kind {
+            ClientKind::Consumer { group, .. } => group.as_deref(),
+            ClientKind::Transactional { group, .. } => Some(group.as_str()),
+            _ => None,
+        };
+        self.processing.worker(role.own, group);
         self.know(proc, name, Role::Client(role));
     }
 
@@ -215,6 +228,12 @@ impl Observer {
         known.and_then(|(at, place)| self.clients[at].positions.get(&place).copied()).unwrap_or(0)
     }
 
+    /// Whether a group gave a partition to a consumer's process.
+    pub fn owns(&self, process: &str, topic: &str, partition: i32) -> bool {
+        let known = self.client_place(process).zip(self.history.find(topic, partition));
+        known.is_some_and(|(at, place)| self.clients[at].owned.contains(&place))
+    }
+
     /// Virtual time of the scenario, in seconds.
     pub fn seconds(&self, at: SimTime) -> f64 {
         (at.0 as f64 - self.origin.0 as f64) / 1e9
@@ -243,8 +262,34 @@ impl Observer {
         self.warned.clear();
     }
 
-    /// Takes what happened. Whether anything did.
+    /// Takes what happened, up to now. Whether anything did.
     pub fn observe(&mut self, world: &mut World) -> bool {
+        let any = self.hear_all(world);
+        self.pass_to(world.now());
+        any
+    }
+
+    /// What is processed by now counts.
+    fn pass_to(&mut self, now: SimTime) {
+        let (clients, roles) = (&mut self.clients, &self.roles);
+        self.processing.pass_to(now.0, |place, count| {
+            clients[place].stats.processed += count;
+            let of = roles.iter().flatten().find_map(|known| match known.role {
+                Role::Client(role) if role.own == place => Some(role.of),
+                _ => None,
+            });
+            if let Some(of) = of.filter(|of| *of != place) {
+                clients[of].stats.processed += count;
+            }
+        });
+    }
+
+    /// The place of a partition in the history, if it has one.
+    pub fn place(&self, topic: &str, partition: i32) -> Option<PartitionIndex> {
+        self.history.find(topic, partition)
+    }
+
+    fn hear_all(&mut self, world: &mut World) -> bool {
         let mut happened = std::mem::take(&mut self.happened);
         world.swap_happened(&mut happened);
         for one in &happened {
@@ -292,6 +337,14 @@ impl Observer {
                 }
                 _ => {}
             }
+        }
+        if let Role::Client(role) = role
+            && matches!(event, ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::PowerLost { .. })
+        {
+            // What was done until then was done.
+            self.pass_to(at);
+            self.processing.gone(role.own);
+            self.clients[role.own].owned.clear();
         }
         let tone = match event {
             ProcEvent::Killed
@@ -435,6 +488,17 @@ impl Observer {
                 self.each_stats(role, |s| s.last_error = Some(error));
             }
             ClientEvent::Polled(polled) => self.polled(at, role, polled),
+            ClientEvent::PartitionsAssigned { owned, .. } => {
+                let places = owned.iter().map(|p| self.history.partition(&p.topic, p.partition)).collect();
+                self.clients[role.own].owned = places;
+            }
+            ClientEvent::PartitionsRevoked { partitions, .. }
+            | ClientEvent::PartitionsLost { partitions, .. } => {
+                for p in partitions {
+                    let place = self.history.partition(&p.topic, p.partition);
+                    self.clients[role.own].owned.remove(&place);
+                }
+            }
             ClientEvent::PositionReset { partition, to, .. } => {
                 let place = self.history.partition(&partition.topic, partition.partition);
                 self.clients[role.own].positions.insert(place, *to);
@@ -458,11 +522,9 @@ impl Observer {
 
     fn polled(&mut self, at: SimTime, role: ClientRole, polled: &Polled) {
         let count = polled.records.len() as u64;
-        self.each_stats(role, |s| {
-            s.read(at.0, count);
-            s.processed += count;
-        });
+        self.each_stats(role, |s| s.read(at.0, count));
         let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
+        self.processing.begin(role.own, place, polled);
         if let Some(last) = polled.records.last() {
             self.clients[role.own].positions.insert(place, last.offset + 1);
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use broker_core::coordinator::{GROUP_TOPIC, TRANSACTION_TOPIC, partition_for};
 use reports::{StepReport, Tone};
 
 use super::build;
@@ -740,7 +741,18 @@ impl Player {
                 let follower = follower.ok_or_else(|| format!("{topic}-{partition} has no follower"))?;
                 Ok(vec![name_of(*follower, true)?])
             }
-            Who::CoordinatorOf(group) => Err(format!("there is no coordinator of {group}")),
+            Who::CoordinatorOf(id) => {
+                let topic = if self.is_transactional_id(id) { TRANSACTION_TOPIC } else { GROUP_TOPIC };
+                let partitions = self.observer.partitions.keys().filter(|(t, _)| t == topic).count();
+                if partitions == 0 {
+                    return Err(format!("{id} has no coordinator: there is no {topic} yet"));
+                }
+                let state = self.partition(topic, partition_for(id, partitions as i32))?;
+                if state.leader < 0 {
+                    return Err(format!("{id} has no coordinator: its partition of {topic} has no leader"));
+                }
+                Ok(vec![name_of(state.leader, true)?])
+            }
             Who::ActiveController => {
                 let active = nodes.iter().filter(|n| n.controller).find(|n| {
                     let node = world.proc(&n.name).and_then(|p| world.node(p));
@@ -749,6 +761,15 @@ impl Player {
                 active.map(|n| vec![n.name.clone()]).ok_or_else(|| "there is no active controller".to_owned())
             }
         }
+    }
+
+    /// Whether a transactional client has this id, and no client a group of this name.
+    fn is_transactional_id(&self, id: &str) -> bool {
+        let clients = &self.scenario.clients;
+        let is_group = !self.scenario.topics_of_group(id).is_empty();
+        let has =
+            |c: &Client| c.processes().iter().any(|p| build::transactional_id(c, p).is_some_and(|t| t == id));
+        !is_group && clients.iter().any(has)
     }
 
     fn partition(&self, topic: &str, partition: i32) -> Result<&broker_core::event::PartitionState, String> {

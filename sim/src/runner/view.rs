@@ -1,14 +1,15 @@
 //! What expectations may look at, taken from the observer and from the nodes themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use broker_core::event::PartitionState;
+use broker_core::coordinator::group::GroupView;
+use broker_core::event::{PartitionState, TopicPartition};
 use broker_core::replica::ReplicaView;
 
-use super::evaluate::{QuorumView, View};
+use super::evaluate::{GroupState, QuorumView, View};
 use super::play::Player;
 use super::stats::ClientStats;
-use crate::scenario::Who;
+use crate::scenario::{NodeDef, Who};
 use crate::world::{ProcState, World};
 
 /// A look at a run between two steps of the world.
@@ -103,6 +104,31 @@ impl View for Look<'_> {
         events.map_or_else(Vec::new, |all| all.iter().map(|(e, p)| ((*e).to_owned(), p.clone())).collect())
     }
 
+    fn group(&self, name: &str) -> Result<GroupState, String> {
+        let known = self.coordinated(name).ok_or_else(|| format!("group {name}: no coordinator runs now"))?;
+        let mut group = GroupState {
+            state: known.state.to_owned(),
+            members: known.members.len(),
+            rebalances: known.generation,
+            ..GroupState::default()
+        };
+        for member in &known.members {
+            let partitions = group.assigned.entry(member.client_id.to_string()).or_default();
+            partitions.extend(member.partitions.iter().map(ToString::to_string));
+            partitions.sort();
+        }
+        group.committed = known.committed.iter().map(|(at, offset)| (at.to_string(), *offset)).collect();
+        group.lag = self.lag(name, &known.committed);
+        if let Some(done) = self.player.observer.processing.of_group(name) {
+            (group.processed, group.reprocessed) = (done.records, done.again);
+            let missed = |(at, offset): (&TopicPartition, &i64)| {
+                done.missed(self.player.observer.place(&at.topic, at.partition), *offset)
+            };
+            group.missed = known.committed.iter().map(missed).sum();
+        }
+        Ok(group)
+    }
+
     fn quorum(&self) -> QuorumView {
         let mut view = QuorumView::default();
         let controllers = self.player.scenario.cluster.nodes.iter().filter(|n| n.controller);
@@ -156,6 +182,33 @@ impl View for Look<'_> {
 }
 
 impl Look<'_> {
+    /// A group as the broker knows it that coordinates it in the highest epoch.
+    fn coordinated(&self, group: &str) -> Option<GroupView> {
+        let nodes = self.player.scenario.cluster.nodes.iter().filter(|n| n.broker);
+        let of_node = |def: &NodeDef| {
+            let node = self.world.node(self.world.proc(&def.name)?)?;
+            node.groups()?.group(node.image(), group)
+        };
+        nodes.filter_map(of_node).max_by_key(|(epoch, _)| *epoch).map(|(_, view)| view)
+    }
+
+    /// What a group has not read of its clients' topics and of those that it has offsets of.
+    fn lag(&self, group: &str, committed: &BTreeMap<TopicPartition, i64>) -> Option<i64> {
+        let mut topics = self.player.scenario.topics_of_group(group);
+        topics.extend(committed.keys().map(|at| at.topic.to_string()));
+        let mut lag = 0;
+        for topic in topics {
+            for partition in self.partitions(&topic) {
+                let leader = self.partition(&topic, partition)?.leader;
+                let (_, replica) = self.replica(leader, &topic, partition)?;
+                let at = TopicPartition { topic: topic.as_str().into(), partition };
+                let from = committed.get(&at).copied().unwrap_or(replica.log?.log_start_offset());
+                lag += (replica.high_watermark - from).max(0);
+            }
+        }
+        Some(lag)
+    }
+
     /// Whether a broker is fenced as far as the controllers (or, without any, the brokers) know.
     fn fenced(&self, name: &str) -> bool {
         let nodes = &self.player.scenario.cluster.nodes;

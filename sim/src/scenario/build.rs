@@ -12,7 +12,6 @@ use super::units::{self, Duration, DurationRange};
 use super::*;
 
 // What is read and checked, but cannot be run before the coordinators exist.
-const GROUPS_RUN: bool = false;
 const TRANSACTIONS_RUN: bool = false;
 
 /// Names that are known while steps are read.
@@ -426,10 +425,6 @@ fn consumer(tree: &Tree, processing: Duration) -> Result<ClientKind, Problem> {
         )
         .help("or name partitions such as \"purchases-0\""));
     }
-    if let Some(group) = tree.field("group").filter(|_| !GROUPS_RUN) {
-        return Err(not_yet(group, "consumer groups")
-            .help("until then name partitions: \"partitions\": [\"purchases-0\"], \"from\": \"beginning\""));
-    }
     let from = match tree.field("from") {
         None => From::Reset,
         Some(from) if partitions.is_empty() => {
@@ -665,7 +660,7 @@ pub(super) fn who(tree: &Tree, names: &mut Names<'_>) -> Result<Who, Problem> {
                 Who::FollowerOf(topic, partition)
             }
         }
-        "coordinator_of" => return Err(not_yet(tree, "coordinator_of")),
+        "coordinator_of" => Who::CoordinatorOf(text.to_owned()),
         _ => Who::ActiveController,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::build::{Names, duration_of, not_yet, partition_of, who};
+use super::build::{Names, duration_of, partition_of, who};
 use super::format::{SUBJECTS, expectation_fields};
 use super::nearest::suggestion;
 use super::tree::{Entry, Kind, Problem, Tree};
@@ -138,7 +138,7 @@ fn read_subject(entry: &Entry, names: &mut Names<'_>) -> Result<Subject, Problem
             }
             Subject::Client(name)
         }
-        "group" => return Err(not_yet(&entry.value, "an expectation on a group")),
+        "group" => Subject::Group(text.expect("checked").to_owned()),
         "quorum" => {
             if entry.value.boolean() != Some(true) {
                 return Err(Problem::new(entry.value.span.clone(), "found false, expected \"quorum\": true"));
@@ -176,6 +176,9 @@ fn want(field: &str, subject: &str, tree: &Tree, names: &mut Names<'_>) -> Resul
             }
             word(tree)
         }
+        "state" if subject == "group" => group_state(tree),
+        "assigned" => assigned(tree),
+        "committed" if subject == "group" => committed(tree),
         "state" | "last_error" | "event" => word(tree),
         "partition" => {
             partition_of(tree.text().ok_or_else(|| wrong(tree, "a partition"))?, &tree.span)?;
@@ -186,6 +189,53 @@ fn want(field: &str, subject: &str, tree: &Tree, names: &mut Names<'_>) -> Resul
         "leader" => id(tree, names).map(Want::Id),
         _ => number(tree),
     }
+}
+
+/// The states of groups of both protocols.
+const GROUP_STATES: [&str; 7] =
+    ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Assigning", "Reconciling", "Dead"];
+
+fn group_state(tree: &Tree) -> Result<Want, Problem> {
+    let found = tree.text().ok_or_else(|| wrong(tree, "a state"))?;
+    if !GROUP_STATES.contains(&found) {
+        let problem = Problem::new(tree.span.clone(), format!("\"{found}\" is not a state of a group"));
+        return Err(problem.help(suggestion(found, &GROUP_STATES).unwrap_or_else(|| GROUP_STATES.join(", "))));
+    }
+    word(tree)
+}
+
+/// Lists of partitions by the names of processes.
+fn assigned(tree: &Tree) -> Result<Want, Problem> {
+    let mut lists = BTreeMap::new();
+    for entry in tree.entries() {
+        let mut partitions = Vec::new();
+        for item in entry.value.one_or_many() {
+            let text = item.text().ok_or_else(|| wrong(item, "a partition"))?;
+            partition_of(text, &item.span)?;
+            partitions.push(text.to_owned());
+        }
+        partitions.sort();
+        lists.insert(entry.key.clone(), partitions);
+    }
+    Ok(Want::Lists(lists))
+}
+
+/// Offsets by partition, or their sum.
+fn committed(tree: &Tree) -> Result<Want, Problem> {
+    let by_partition = tree.entries().iter().any(|e| !["at_least", "at_most"].contains(&e.key.as_str()));
+    if !by_partition {
+        return number(tree);
+    }
+    let mut each = BTreeMap::new();
+    for entry in tree.entries() {
+        partition_of(&entry.key, &entry.key_span)?;
+        let want = match negated(&entry.value) {
+            Some(inner) => Want::Not(Box::new(number(inner)?)),
+            None => number(&entry.value)?,
+        };
+        each.insert(entry.key.clone(), want);
+    }
+    Ok(Want::Each(each, None))
 }
 
 fn wrong(tree: &Tree, expected: &str) -> Problem {

@@ -13,7 +13,7 @@ pub mod shape;
 pub mod tree;
 pub mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use tree::Problem;
@@ -171,6 +171,25 @@ impl Client {
         } else {
             (1..=self.instances).map(|i| format!("{}.{i}", self.name)).collect()
         }
+    }
+}
+
+impl Scenario {
+    /// The topics that the clients of a group read.
+    pub fn topics_of_group(&self, group: &str) -> BTreeSet<String> {
+        let mut topics = BTreeSet::new();
+        for client in &self.clients {
+            match &client.kind {
+                ClientKind::Consumer { topics: read, group: Some(of), .. } if of == group => {
+                    topics.extend(read.iter().cloned());
+                }
+                ClientKind::Transactional { from, group: of, .. } if of == group => {
+                    topics.insert(from.clone());
+                }
+                _ => {}
+            }
+        }
+        topics
     }
 }
 

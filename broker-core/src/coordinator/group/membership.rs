@@ -962,17 +962,21 @@ fn assigned(group: &Classic, assignment: &Bytes) -> Vec<TopicPartition> {
 }
 
 fn tell_assignments(cx: &mut Cx<'_, '_>, group: &Classic) {
-    cx.event(|| Event::GroupAssigned {
-        group: group.id.clone(),
-        generation: group.generation,
-        members: (group.members.values())
-            .map(|m| GroupAssignment {
-                member: m.id.clone(),
-                client_id: m.client_id.clone(),
-                partitions: assigned(group, &m.assignment),
-            })
-            .collect(),
-    });
+    if group.members.is_empty() {
+        return;
+    }
+    let (generation, members) = (group.generation, || assignments(group));
+    cx.event(|| Event::GroupAssigned { group: group.id.clone(), generation, members: members() });
+}
+
+/// What each member has.
+pub(super) fn assignments(group: &Classic) -> Vec<GroupAssignment> {
+    let of_member = |m: &Member| GroupAssignment {
+        member: m.id.clone(),
+        client_id: m.client_id.clone(),
+        partitions: assigned(group, &m.assignment),
+    };
+    group.members.values().map(of_member).collect()
 }
 
 pub(super) fn respond_join_error(cx: &mut Cx<'_, '_>, token: RequestToken, member: &str, error: ErrorCode) {

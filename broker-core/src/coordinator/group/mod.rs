@@ -22,8 +22,8 @@ use wire::{Compression, ErrorCode};
 use super::runtime::{BatchInfo, Parts, Runtime, Shard, ShardCx};
 use crate::config::NodeConfig;
 use crate::ctx::Ctx;
-use crate::event::{Event, TopicPartition};
-use crate::metadata::ImageDelta;
+use crate::event::{Event, GroupAssignment, TopicPartition};
+use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::RequestToken;
 
 use membership::ClassicGroups;
@@ -303,6 +303,19 @@ impl GroupShard {
     }
 }
 
+/// A group, for people and checkers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// Kafka's name of its state.
+    pub state: &'static str,
+    /// The generation.
+    pub generation: i32,
+    /// Its members, with what each was given.
+    pub members: Vec<GroupAssignment>,
+    /// The committed offsets, each the next to be read.
+    pub committed: BTreeMap<TopicPartition, i64>,
+}
+
 /// The group coordinator of a broker.
 #[derive(Clone, Debug)]
 pub struct GroupCoordinator {
@@ -331,6 +344,20 @@ impl GroupCoordinator {
             stopped: false,
             next_request: 0,
         }
+    }
+
+    /// A group that is coordinated here, with the coordinator's epoch; one that nobody knows is `Dead`.
+    pub fn group(&self, image: &MetadataImage, id: &str) -> Option<(i32, GroupView)> {
+        let partition = self.runtime.partition_of(image, id).ok()?;
+        let (epoch, shard) = (self.runtime.epoch(partition)?, self.runtime.shard(partition)?);
+        let known = shard.classic.get(id);
+        let view = GroupView {
+            state: known.map_or(classic::State::Dead, |group| group.state).name(),
+            generation: known.map_or(0, |group| group.generation),
+            members: known.map_or_else(Vec::new, membership::assignments),
+            committed: shard.offsets.all_stable(id),
+        };
+        Some((epoch, view))
     }
 
     /// The shards, for looking.

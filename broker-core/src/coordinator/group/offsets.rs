@@ -14,6 +14,7 @@ use wire::codec::{Record as _, Writer};
 use wire::records::{OffsetCommitKey, OffsetCommitValue};
 
 use super::super::runtime::{BatchInfo, Records};
+use crate::event::TopicPartition;
 
 /// The kind of an offset's key, in the version that Kafka 4.3 writes.
 const OFFSET_KEY: i16 = 1;
@@ -128,6 +129,18 @@ impl Offsets {
             all.extend(offsets.keys().cloned());
         }
         all.into_iter().collect()
+    }
+
+    /// All committed offsets of a group, as others may be told of them.
+    pub fn all_stable(&self, group: &str) -> BTreeMap<TopicPartition, i64> {
+        let of_topic = |(topic, partitions): (&Arc<str>, &BTreeMap<i32, Versions>)| {
+            let one = |(partition, versions): (&i32, &Versions)| {
+                let offset = versions.stable(self.committed_to)?.offset;
+                Some((TopicPartition { topic: topic.clone(), partition: *partition }, offset))
+            };
+            partitions.iter().filter_map(one).collect::<Vec<_>>()
+        };
+        self.by_group.get(group).into_iter().flatten().flat_map(of_topic).collect()
     }
 
     /// The latest value of every offset of a group, committed or not; ordered.
