@@ -7,6 +7,7 @@
 
 mod cluster;
 mod configs;
+mod groups;
 mod offsets;
 mod partitions;
 #[cfg(test)]

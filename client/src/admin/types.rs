@@ -299,6 +299,66 @@ pub struct ReplicaInfo {
     pub future: bool,
 }
 
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupListing {
+    /// Its name.
+    pub id: String,
+    /// The protocol of its members, `consumer` for consumers; empty if it never had any.
+    pub protocol: String,
+    /// Kafka's name of its state.
+    pub state: String,
+    /// `classic`, `consumer`, …
+    pub kind: String,
+}
+
+/// A group with its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Whether its protocol is KIP-848's.
+    pub consumer: bool,
+    /// Kafka's name of its state.
+    pub state: String,
+    /// The assignor; empty if there is none now.
+    pub assignor: String,
+    /// Its coordinator.
+    pub coordinator: NodeInfo,
+    /// The group's epoch, of a consumer group.
+    pub epoch: Option<i32>,
+    /// The epoch of the target assignment, of a consumer group.
+    pub target_epoch: Option<i32>,
+    /// Its members.
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// Its id.
+    pub id: String,
+    /// Its `group.instance.id`.
+    pub instance: Option<String>,
+    /// Its `client.id`.
+    pub client_id: String,
+    /// Its address.
+    pub host: String,
+    /// Its epoch, in a consumer group.
+    pub epoch: Option<i32>,
+    /// What it has.
+    pub assignment: Vec<TopicPartition>,
+    /// What it is to have, in a consumer group.
+    pub target: Option<Vec<TopicPartition>>,
+}
+
+/// A committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next to be read.
+    pub offset: i64,
+    /// The leader epoch of the last one read.
+    pub leader_epoch: Option<i32>,
+}
+
 /// What a call gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminResult {
@@ -310,13 +370,13 @@ pub enum AdminResult {
     TopicDescriptions(Each<String, TopicDescription>),
     /// `createTopics`, by topic.
     Created(Each<String, CreatedTopic>),
-    /// `deleteTopics`, `createPartitions`: by topic.
+    /// `deleteTopics`, `createPartitions`, `deleteConsumerGroups`: by topic or group.
     Done(Each<String, ()>),
     /// `describeConfigs`, by resource.
     Configs(Each<ConfigResource, Vec<ConfigEntry>>),
     /// `incrementalAlterConfigs`, by resource.
     ConfigsAltered(Each<ConfigResource, ()>),
-    /// `electLeaders`, `alterPartitionReassignments`: by partition, or the failure of the whole.
+    /// `electLeaders`, `alterPartitionReassignments`, changes of a group's offsets: by partition, or the failure of the whole.
     Partitions(Result<Each<TopicPartition, ()>, ClientError>),
     /// `listOffsets`, by partition.
     Offsets(Each<TopicPartition, OffsetInfo>),
@@ -332,6 +392,12 @@ pub enum AdminResult {
     LogDirs(Each<i32, Vec<LogDirDescription>>),
     /// `unregisterBroker`.
     Unregistered(Result<(), ClientError>),
+    /// `listGroups`, of all brokers.
+    Groups(Result<Vec<GroupListing>, ClientError>),
+    /// `describeConsumerGroups`, by group.
+    GroupDescriptions(Each<String, GroupDescription>),
+    /// `listConsumerGroupOffsets`, by group.
+    GroupOffsets(Each<String, BTreeMap<TopicPartition, CommittedOffset>>),
 }
 
 impl AdminResult {
@@ -345,6 +411,15 @@ impl AdminResult {
             (Offsets(a), Offsets(b)) => Offsets(joined(a, b)),
             (LowWatermarks(a), LowWatermarks(b)) => LowWatermarks(joined(a, b)),
             (LogDirs(a), LogDirs(b)) => LogDirs(joined(a, b)),
+            (Done(a), Done(b)) => Done(joined(a, b)),
+            (GroupDescriptions(a), GroupDescriptions(b)) => GroupDescriptions(joined(a, b)),
+            (GroupOffsets(a), GroupOffsets(b)) => GroupOffsets(joined(a, b)),
+            // One broker that cannot be asked spoils the list.
+            (Groups(Ok(mut a)), Groups(Ok(b))) => {
+                a.extend(b);
+                Groups(Ok(a))
+            }
+            (Groups(Err(error)), Groups(_)) | (Groups(_), Groups(Err(error))) => Groups(Err(error)),
             (a, b) => panic!("{a:?} and {b:?} are not parts of one result"),
         }
     }

@@ -61,6 +61,44 @@ pub(super) fn log_time(wall_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02},{:03}", ms % 1000)
 }
 
+/// The wall clock of `YYYY-MM-DDTHH:mm:ss.SSS`, with `Z` or an offset such as `+0100` behind it, in UTC without
+/// (`Utils.getDateTime`).
+pub(super) fn wall_ms_of(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let zone_at = time.find(['Z', '+', '-']);
+    let (time, zone) = time.split_at(zone_at.unwrap_or(time.len()));
+    let mut time = time.splitn(3, ':');
+    let (hour, minute): (i64, i64) = (time.next()?.parse().ok()?, time.next()?.parse().ok()?);
+    let (second, ms) = time.next()?.split_once('.')?;
+    let (second, ms): (i64, i64) = (second.parse().ok()?, ms.parse().ok()?);
+    let valid = (1..=12).contains(&month) && (1..=31).contains(&day);
+    let minutes = days_since_1970(year, month, day) * 1_440 + hour * 60 + minute - zone_minutes(zone)?;
+    valid.then_some((minutes * 60 + second) * 1_000 + ms)
+}
+
+fn zone_minutes(zone: &str) -> Option<i64> {
+    let digits = zone.trim_start_matches(['+', '-']).replace(':', "");
+    match (zone, digits.len()) {
+        ("" | "Z", _) => Some(0),
+        (_, 2) => Some(digits.parse::<i64>().ok()? * 60),
+        (_, 4) => Some(digits[..2].parse::<i64>().ok()? * 60 + digits[2..].parse::<i64>().ok()?),
+        _ => None,
+    }
+    .map(|minutes| if zone.starts_with('-') { -minutes } else { minutes })
+}
+
+/// The inverse of [`civil_date`].
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// Year, month and day of a day since 1970-01-01 in the proleptic Gregorian calendar.
 fn civil_date(days: i64) -> (i64, i64, i64) {
     // Count from 1 March of the year 0, so that leap days come last; 146,097 days are 400 years.
@@ -217,6 +255,21 @@ mod tests {
         ];
         for (wall_ms, text) in cases {
             assert_eq!(log_time(wall_ms), text);
+        }
+    }
+
+    #[test]
+    fn date_times() {
+        let cases = [
+            ("1970-01-01T00:00:00.000", Some(0)),
+            ("2026-11-20T21:24:27.482Z", Some(1_795_209_867_482)),
+            ("2024-02-29T01:00:00.000+0100", Some(1_709_164_800_000)),
+            ("2024-02-28T23:59:59.999+00:00", Some(1_709_164_799_999)),
+            ("2024-02-28", None),
+            ("yesterday", None),
+        ];
+        for (text, wall_ms) in cases {
+            assert_eq!(wall_ms_of(text), wall_ms, "{text}");
         }
     }
 

@@ -10,9 +10,11 @@ mod cluster;
 mod configs;
 mod console_consumer;
 mod console_producer;
+mod consumer_groups;
 mod dump_log_tool;
 mod formatter;
 mod get_offsets;
+mod groups;
 mod java;
 mod json;
 mod leader_election;
@@ -89,6 +91,8 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-leader-election", Kind::Calls(leader_election::run)),
     ("kafka-metadata-quorum", Kind::Calls(metadata_quorum::run)),
     ("kafka-get-offsets", Kind::Calls(get_offsets::run)),
+    ("kafka-consumer-groups", Kind::Calls(consumer_groups::run)),
+    ("kafka-groups", Kind::Calls(groups::run)),
     ("kafka-configs", Kind::Calls(configs::run)),
     ("kafka-cluster", Kind::Calls(cluster::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),

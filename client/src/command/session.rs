@@ -147,12 +147,14 @@ pub(super) struct Calls {
     /// The texts that were printed.
     printed: usize,
     exit: Option<i32>,
+    /// The wall clock when the tool was run first.
+    started_ms: Option<i64>,
     rng: Rng,
 }
 
 impl Calls {
     pub fn new(tool: Tool, rng: Rng) -> Calls {
-        Calls { tool, admin: None, answers: Vec::new(), printed: 0, exit: None, rng }
+        Calls { tool, admin: None, answers: Vec::new(), printed: 0, exit: None, started_ms: None, rng }
     }
 
     pub fn handle(
@@ -207,6 +209,7 @@ impl Calls {
 
     fn run(&mut self, spec: &CommandSpec, now: Now, codecs: &dyn Codecs, out: &mut Outputs) {
         let tool = self.tool;
+        self.started_ms.get_or_insert(now.wall_ms);
         let mut session = Session { spec, now, codecs, calls: self, out, asked: 0, printed: 0 };
         let code = match tool(&mut session) {
             Err(Stop::Wait) => return,
@@ -353,6 +356,11 @@ impl Session<'_> {
     /// The words behind the tool's name.
     pub fn arguments(&self) -> &[String] {
         self.spec.words.get(1..).unwrap_or_default()
+    }
+
+    /// The wall clock at the tool's beginning, whenever it is asked.
+    pub fn started_ms(&self) -> i64 {
+        self.calls.started_ms.unwrap_or(self.now.wall_ms)
     }
 
     // --- files and settings

@@ -64,6 +64,8 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
         Event::PartitionChanged { partition, before: Some(before), after, reason } => {
             partition_change(&partition.to_string(), before, after, *reason)
         }
+        // Those of the coordinators' topics come with the topics.
+        Event::ConfigChanged { resource, .. } if resource.starts_with("topic __") => None,
         Event::ConfigChanged { resource, name, value } => {
             told(format!("{resource}: {name}={}", value.as_deref().unwrap_or("(removed)")), Tone::Plain)
         }

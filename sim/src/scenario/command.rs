@@ -6,17 +6,9 @@ use super::tree::{Kind, Problem, Tree};
 use super::{Command, Duration, Pattern};
 
 /// The tools that a `command` step may name.
-pub const TOOLS: [&str; 9] = [
-    "kafka-topics",
-    "kafka-console-producer",
-    "kafka-console-consumer",
-    "kafka-leader-election",
-    "kafka-metadata-quorum",
-    "kafka-get-offsets",
-    "kafka-configs",
-    "kafka-cluster",
-    "kafka-dump-log",
-];
+pub fn tools() -> Vec<&'static str> {
+    client::command::names().collect()
+}
 
 /// Reads a `command` step.
 pub(super) fn command(value: &Tree, step: &Tree, names: &mut Names<'_>) -> Result<Command, Problem> {
@@ -57,11 +49,11 @@ pub(super) fn command(value: &Tree, step: &Tree, names: &mut Names<'_>) -> Resul
 /// A command line split into words, the first of them a known tool.
 pub(super) fn tool_words(value: &Tree) -> Result<Vec<String>, Problem> {
     let words = words(value.text().expect("checked")).map_err(|why| Problem::new(value.span.clone(), why))?;
-    if TOOLS.contains(&words[0].as_str()) {
+    if tools().contains(&words[0].as_str()) {
         return Ok(words);
     }
     let problem = Problem::new(value.span.clone(), format!("there is no tool \"{}\"", words[0]));
-    Err(match suggestion(&words[0], &TOOLS) {
+    Err(match suggestion(&words[0], &tools()) {
         Some(help) => problem.help(help),
         None => problem,
     })
