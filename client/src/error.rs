@@ -58,6 +58,11 @@ impl ClientError {
         }
     }
 
+    /// `java.lang.IllegalStateException`: not now.
+    pub fn illegal_state(message: impl Into<String>) -> ClientError {
+        ClientError { class: "java.lang.IllegalStateException", ..ClientError::kafka(message) }
+    }
+
     /// `java.lang.IllegalArgumentException`: the caller asked for what cannot be.
     pub fn illegal_argument(message: impl Into<String>) -> ClientError {
         ClientError {

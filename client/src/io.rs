@@ -20,7 +20,7 @@ use wire::{Codecs, Rope};
 
 use crate::command::CommandProcess;
 use crate::event::ClientEvent;
-use crate::workload::{AdminClient, ConsumerClient, ProducerClient, ReaderClient};
+use crate::workload::{AdminClient, ConsumerClient, ProducerClient, ReaderClient, TransactionalClient};
 
 /// What happens to a client process.
 #[derive(Clone, Debug)]
@@ -117,6 +117,8 @@ pub enum Process {
     Producer(Box<ProducerClient>),
     /// A scenario's consumer.
     Consumer(Box<ConsumerClient>),
+    /// A scenario's program that consumes, transforms and produces.
+    Transactional(Box<TransactionalClient>),
     /// Reads partitions from their start to what their end was, then exits.
     Reader(Box<ReaderClient>),
     /// A `kafka-*` command.
@@ -131,6 +133,7 @@ impl Process {
         match self {
             Process::Producer(process) => process.handle(now, input, codecs, out),
             Process::Consumer(process) => process.handle(now, input, codecs, out),
+            Process::Transactional(process) => process.handle(now, input, codecs, out),
             Process::Reader(process) => process.handle(now, input, codecs, out),
             Process::Command(process) => process.handle(now, input, codecs, out),
             Process::Admin(process) => process.handle(now, input, codecs, out),
@@ -142,6 +145,7 @@ impl Process {
         match self {
             Process::Producer(process) => process.deadline(),
             Process::Consumer(process) => process.deadline(),
+            Process::Transactional(process) => process.deadline(),
             Process::Reader(process) => process.deadline(),
             Process::Command(process) => process.deadline(),
             Process::Admin(process) => process.deadline(),

@@ -179,6 +179,10 @@ pub struct ProducerConfig {
     pub ignore_keys: bool,
     /// `retries`.
     pub retries: u32,
+    /// `transactional.id`.
+    pub transactional_id: Option<String>,
+    /// `transaction.timeout.ms`.
+    pub transaction_timeout: Nanos,
 }
 
 impl ProducerConfig {
@@ -220,11 +224,15 @@ impl ProducerConfig {
             availability_timeout: values.millis("partitioner.availability.timeout.ms"),
             ignore_keys: values.flag("partitioner.ignore.keys"),
             retries: values.long("retries") as u32,
+            transactional_id: values.text("transactional.id").map(Into::into),
+            transaction_timeout: values.millis("transaction.timeout.ms"),
         };
         config.settle_delivery_timeout(given)?;
         config.settle_idempotence(&values, given)?;
-        if values.text("transactional.id").is_some() {
-            return Err(ConfigError::Unsupported { name: "transactional.id" });
+        if config.transactional_id.is_some() && !config.idempotence {
+            return Err(ConfigError::Contradiction(
+                "Cannot set a transactional.id without also enabling idempotence.",
+            ));
         }
         Ok(config)
     }

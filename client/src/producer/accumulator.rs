@@ -135,7 +135,11 @@ impl Accumulator {
             idempotent: config.idempotence,
             identity: None,
             unresolved: BTreeSet::new(),
-            codec: Codec { compression: config.compression, level: config.compression_level },
+            codec: Codec {
+                compression: config.compression,
+                level: config.compression_level,
+                transactional: config.transactional_id.is_some(),
+            },
             topics: Vec::new(),
             slots: Vec::new(),
             nodes: BTreeMap::new(),
@@ -715,6 +719,16 @@ impl Accumulator {
         let mut batch = slot.in_flight.remove(0);
         batch.maybe_appended = true;
         self.reschedule(at);
+        Some((at, batch))
+    }
+
+    /// Takes a batch that was never sent.
+    pub fn take_unsent(&mut self) -> Option<(SlotIndex, ProducerBatch)> {
+        let unsent = |slot: &Slot| slot.queue.iter().position(|batch| !batch.has_sequence());
+        let (at, found) = self.slots.iter().enumerate().find_map(|(at, slot)| Some((at, unsent(slot)?)))?;
+        let batch = self.slots[at].queue.remove(found).expect("just found");
+        let at = SlotIndex(at as u32);
+        self.settle(at);
         Some((at, batch))
     }
 

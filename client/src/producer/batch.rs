@@ -33,6 +33,8 @@ impl Stamp {
 pub(super) struct Codec {
     pub compression: Compression,
     pub level: Option<i32>,
+    /// Its batches belong to transactions.
+    pub transactional: bool,
 }
 
 /// How well the records of a topic compress, in per mille (`CompressionRatioEstimator.java`).
@@ -202,6 +204,7 @@ impl ProducerBatch {
                 producer_id: self.stamp.producer_id,
                 producer_epoch: self.stamp.producer_epoch,
                 base_sequence: self.stamp.base_sequence,
+                transactional: codec.transactional,
                 ..BatchOptions::default()
             };
             let made = core::mem::take(made).into();

@@ -52,6 +52,16 @@ impl Idempotence {
         Idempotence { enabled, ..Idempotence::default() }
     }
 
+    /// The id and epoch, if there are any.
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// Nothing can be sent any more.
+    pub fn fail(&mut self, error: ClientError) {
+        self.fatal.get_or_insert(error);
+    }
+
     /// When to ask for an id again.
     pub fn deadline(&self) -> Option<Instant> {
         self.retry_at
@@ -74,7 +84,7 @@ impl Producer {
         }
         while let Some((slot, gap)) = self.accumulator.next_resolved() {
             if gap {
-                self.idempotence.renumber.insert(slot);
+                self.begins_anew(slot);
             }
         }
         if let Some(error) = self.idempotence.fatal.clone() {
@@ -87,7 +97,7 @@ impl Producer {
             let next = identity.epoch.checked_add(1).map(|epoch| Identity { epoch, ..identity });
             self.take_identity(next, out);
         }
-        if self.idempotence.identity.is_none() {
+        if self.idempotence.identity.is_none() && self.transactions.is_none() {
             self.ask_for_identity(now, out);
         }
         self.idempotence.fatal.is_none() || self.settle_identity(now, out)
@@ -104,7 +114,7 @@ impl Producer {
 
     /// Numbers under another id or epoch from now on: at once where numbers begin anew, elsewhere once nothing is in
     /// flight any more. None: another id is to come.
-    fn take_identity(&mut self, identity: Option<Identity>, out: &mut Outputs) {
+    pub(super) fn take_identity(&mut self, identity: Option<Identity>, out: &mut Outputs) {
         self.idempotence.identity = identity;
         self.accumulator.set_identity(identity);
         let Some(Identity { id, epoch }) = identity else { return };
@@ -196,9 +206,22 @@ impl Producer {
             error => return error.retriable(),
         };
         if gap {
-            self.idempotence.renumber.insert(slot);
+            self.begins_anew(slot);
         }
-        true
+        // In a transaction nothing is numbered anew: it is aborted.
+        !gap || self.transactions.is_none()
+    }
+
+    /// The numbers of a partition cannot go on.
+    fn begins_anew(&mut self, slot: SlotIndex) {
+        match &mut self.transactions {
+            None => drop(self.idempotence.renumber.insert(slot)),
+            Some(transactions) => {
+                let text = "The client hasn't received acknowledgment for some previously sent messages and can no \
+                            longer retry them. It is safe to abort the transaction and continue.";
+                transactions.batch_failed(&ClientError::kafka(text));
+            }
+        }
     }
 
     /// A batch fails with an error that a broker gave: some leave nothing to go on with.
@@ -211,6 +234,13 @@ impl Producer {
                 | ErrorCode::UNSUPPORTED_VERSION
                 | ErrorCode::INVALID_PRODUCER_ID_MAPPING
         );
+        let fatal = match &mut self.transactions {
+            None => fatal,
+            Some(transactions) => {
+                transactions.batch_failed(error);
+                fatal
+            }
+        };
         if fatal && batch.has_sequence() {
             self.idempotence.fatal.get_or_insert_with(|| error.clone());
         }

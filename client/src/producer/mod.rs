@@ -6,7 +6,7 @@
 //! calls [`Producer::drive`]. Every record gets exactly one outcome, as an event.
 //!
 //! Unless its settings rule it out, a producer is idempotent: every batch gets into the log once, and those of a partition
-//! in their order, over all retries. See `idempotence`.
+//! in their order, over all retries. See `idempotence`. With a `transactional.id` it sends in transactions: `transaction`.
 //!
 //! An outcome is *failed* only if no attempt can have left the records in a log: every attempt was refused before
 //! the append, or there was none. A lost connection, a time-out, or an error that a leader gives after its append
@@ -20,6 +20,7 @@ mod sender;
 mod sequences;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use alloc::format;
 use alloc::sync::Arc;
@@ -42,6 +43,8 @@ use crate::metadata::TopicIndex;
 use crate::net::{NetworkClient, sooner};
 use accumulator::{Accumulator, SlotIndex};
 use idempotence::Idempotence;
+pub use transaction::TransactionState;
+use transaction::{TransactionCall, Transactions};
 
 /// A record to send.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +102,7 @@ type ProduceCall = SmallVec<[(SlotIndex, u64); 4]>;
 enum SenderCall {
     Produce(ProduceCall),
     InitProducerId,
+    Transaction(TransactionCall),
 }
 
 /// A producer.
@@ -108,6 +112,7 @@ pub struct Producer {
     net: NetworkClient<SenderCall>,
     accumulator: Accumulator,
     idempotence: Idempotence,
+    transactions: Option<Transactions>,
     /// The partitioner's and the retries' own stream.
     rng: Rng,
     blocked_since: Option<Instant>,
@@ -127,11 +132,14 @@ impl Producer {
         );
         let accumulator = Accumulator::new(&config);
         let idempotence = Idempotence::new(config.idempotence);
+        let transactions =
+            config.transactional_id.as_deref().map(|id| Transactions::new(id, config.transaction_timeout));
         Producer {
             config,
             net,
             accumulator,
             idempotence,
+            transactions,
             rng: own,
             blocked_since: None,
             closing: false,
@@ -176,7 +184,9 @@ impl Producer {
     /// When the producer wants [`Input::Timer`].
     pub fn next_deadline(&self) -> Option<Instant> {
         let blocked = self.blocked_since.map(|since| since + self.config.max_block);
+        let transactions = self.transactions.as_ref().and_then(Transactions::deadline);
         let sends = sooner(self.idempotence.deadline(), self.accumulator.deadline());
+        let sends = sooner(transactions, sends);
         sooner(blocked, sooner(sends, self.net.next_deadline()))
     }
 
@@ -215,7 +225,8 @@ impl Producer {
         record: &NewRecord<'_>,
         out: &mut Outputs,
     ) -> Result<i32, SendError> {
-        if let Some(error) = self.idempotence.error() {
+        let refusal = self.transactions.as_ref().and_then(Transactions::refusal);
+        if let Some(error) = refusal.or_else(|| self.idempotence.error()) {
             self.blocked_since = None;
             return Err(self.refuse(topic, record, error, out));
         }
@@ -247,6 +258,9 @@ impl Producer {
         let metadata = &self.net.metadata;
         match self.accumulator.append(now.mono, topic, metadata, record, &mut self.rng) {
             Ok(partition) => {
+                if let Some(transactions) = &mut self.transactions {
+                    transactions.written();
+                }
                 if self.blocked_since.take().is_some() {
                     self.accumulator.set_hurry(self.closing);
                 }

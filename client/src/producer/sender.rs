@@ -56,6 +56,7 @@ impl Producer {
                 break;
             }
         }
+        self.drive_transactions(now, out);
         self.net.maybe_update_metadata(now, out);
     }
 
@@ -102,7 +103,7 @@ impl Producer {
             });
         }
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.transactions.as_ref().map(|t| Cow::Owned(t.id().to_string())),
             acks: self.config.acks.code(),
             timeout_ms: self.net.request_timeout().as_millis().min(i32::MAX as u64) as i32,
             topic_data: self.topic_data(drained, version),
@@ -158,6 +159,7 @@ impl Producer {
         match core::mem::replace(&mut done.call, SenderCall::InitProducerId) {
             SenderCall::Produce(call) => self.produce_done(now, call, &done, codecs, out),
             SenderCall::InitProducerId => self.identity_done(now, &done, out),
+            SenderCall::Transaction(call) => self.transaction_done(now, call, &done, out),
         }
     }
 
@@ -307,7 +309,11 @@ impl Producer {
             self.accumulator.slot(slot).partition,
             now.since(batch.created).as_millis()
         );
-        self.give_up(slot, &batch, &ClientError::timeout(text), out);
+        let error = ClientError::timeout(text);
+        if let Some(transactions) = &mut self.transactions {
+            transactions.batch_failed(&error);
+        }
+        self.give_up(slot, &batch, &error, out);
     }
 
     fn give_up(&mut self, slot: SlotIndex, batch: &ProducerBatch, error: &ClientError, out: &mut Outputs) {

@@ -95,7 +95,11 @@ mod tests {
             headers: &[],
             made: crate::event::Made { number: 0, at: Instant(0) },
         };
-        let codec = super::super::batch::Codec { compression: wire::Compression::None, level: None };
+        let codec = super::super::batch::Codec {
+            compression: wire::Compression::None,
+            level: None,
+            transactional: false,
+        };
         for _ in 0..2 {
             batch.try_append(codec, super::super::batch::Ratio::START, &record);
         }

@@ -1,4 +1,5 @@
-//! The clients of a scenario: a producer that sends at a regular rate, a consumer, and a reader that reads to the end.
+//! The clients of a scenario: a producer that sends at a regular rate, a consumer, a program that copies
+//! in transactions, and a reader that reads to the end.
 //!
 //! A message of client `NAME` has the value `NAME-0`, `NAME-1`, …, padded with spaces to the wanted size, and the key
 //! `k0`, `k1`, … in turn. Message `i` is due at start + i / rate, so two runs make the same messages at the same
@@ -9,6 +10,7 @@ mod consumer;
 mod polled;
 mod producer;
 mod reader;
+mod transactional;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +25,7 @@ pub use consumer::{Assignment, Commit, ConsumerClient, ConsumerSpec, From};
 pub use polled::message_of;
 pub use producer::{ProducerClient, ProducerSpec};
 pub use reader::{ReaderClient, ReaderSpec};
+pub use transactional::{TransactionalClient, TransactionalSpec};
 
 /// So many messages in so much time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

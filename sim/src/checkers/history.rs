@@ -139,6 +139,8 @@ pub struct PartitionIndex(usize);
 #[derive(Clone, Debug)]
 struct Partition {
     topic: String,
+    /// Which of the topics that have a place.
+    topic_number: usize,
     partition: i32,
     slots: Slots,
     /// Messages that another one displaced from their offset.
@@ -151,8 +153,9 @@ struct Partition {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     partitions: Vec<Partition>,
-    acked: Vec<Bits>,
-    seen: Vec<Bits>,
+    /// By topic and client: a program that copies puts the same messages into another topic.
+    acked: Vec<Vec<Bits>>,
+    seen: Vec<Vec<Bits>>,
     duplicated: Vec<u64>,
     lost: Vec<u64>,
     anomalies: Vec<Anomaly>,
@@ -169,8 +172,11 @@ impl History {
     pub fn partition(&mut self, topic: &str, partition: i32) -> PartitionIndex {
         self.find(topic, partition).unwrap_or_else(|| {
             let (slots, displaced, unplaced) = (Slots::default(), Vec::new(), Vec::new());
+            let known = self.partitions.iter().find(|p| p.topic == topic).map(|p| p.topic_number);
+            let next = self.partitions.iter().map(|p| p.topic_number + 1).max().unwrap_or(0);
             self.partitions.push(Partition {
                 topic: topic.to_owned(),
+                topic_number: known.unwrap_or(next),
                 partition,
                 slots,
                 displaced,
@@ -182,7 +188,8 @@ impl History {
 
     /// A message was acknowledged at an offset; -1 if the leader did not tell.
     pub fn acked(&mut self, at: PartitionIndex, offset: i64, message: Message) {
-        bits(&mut self.acked, message.client).add(message.number);
+        let topic = self.partitions[at.0].topic_number;
+        bits(&mut self.acked, topic, message.client).add(message.number);
         if offset < 0 {
             self.partitions[at.0].unplaced.push(message);
         } else {
@@ -197,7 +204,8 @@ impl History {
 
     /// The final read found a message at an offset.
     pub fn finally_read(&mut self, at: PartitionIndex, offset: i64, message: Message) {
-        if !bits(&mut self.seen, message.client).add(message.number) {
+        let topic = self.partitions[at.0].topic_number;
+        if !bits(&mut self.seen, topic, message.client).add(message.number) {
             *count(&mut self.duplicated, message.client) += 1;
             let partition = self.name(at);
             self.anomalies.push(Anomaly::Duplicate { partition, offset, message });
@@ -230,6 +238,10 @@ impl History {
         let placed =
             partition.slots.slots.iter().enumerate().map(|(i, m)| (partition.slots.base + i as i64, *m));
         let unplaced = partition.unplaced.iter().map(|m| (-1, *m));
+        let topic = partition.topic_number;
+        let has = |all: &[Vec<Bits>], m: Message| {
+            all.get(topic).and_then(|t| t.get(m.client as usize)).is_some_and(|b| b.has(m.number))
+        };
         let missing = |(_, m): &(i64, Message)| *m != NOTHING && has(&self.acked, *m) && !has(&self.seen, *m);
         let mut all: Vec<(i64, Message)> =
             placed.chain(partition.displaced.iter().copied()).chain(unplaced).filter(missing).collect();
@@ -264,7 +276,8 @@ impl History {
         self.duplicated.get(client as usize).copied().unwrap_or(0)
     }
 
-    fn name(&self, at: PartitionIndex) -> (String, i32) {
+    /// Topic and partition of a place.
+    pub fn name(&self, at: PartitionIndex) -> (String, i32) {
         (self.partitions[at.0].topic.clone(), self.partitions[at.0].partition)
     }
 
@@ -279,12 +292,11 @@ impl History {
     }
 }
 
-fn has(all: &[Bits], message: Message) -> bool {
-    all.get(message.client as usize).is_some_and(|b| b.has(message.number))
-}
-
-fn bits(all: &mut Vec<Bits>, client: u32) -> &mut Bits {
-    let client = client as usize;
+fn bits(all: &mut Vec<Vec<Bits>>, topic: usize, client: u32) -> &mut Bits {
+    if topic >= all.len() {
+        all.resize_with(topic + 1, Vec::new);
+    }
+    let (all, client) = (&mut all[topic], client as usize);
     if client >= all.len() {
         all.resize_with(client + 1, Bits::default);
     }
@@ -374,6 +386,20 @@ mod tests {
         let partition = ("t".to_owned(), 1);
         assert_eq!(h.take_anomalies(), [Anomaly::Duplicate { partition, offset: 9, message: m(3) }]);
         assert_eq!(h.duplicated(0), 1);
+    }
+
+    #[test]
+    fn a_copy_in_another_topic_is_another_message() {
+        let mut h = History::default();
+        let (t, u) = (h.partition("t", 0), h.partition("u", 0));
+        h.acked(t, 0, m(3));
+        h.finally_read(t, 0, m(3));
+        h.finally_read(u, 0, m(3));
+        h.judge(whole);
+        assert_eq!(h.take_anomalies(), []);
+        h.finally_read(u, 1, m(3));
+        let partition = ("u".to_owned(), 0);
+        assert_eq!(h.take_anomalies(), [Anomaly::Duplicate { partition, offset: 1, message: m(3) }]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod history;
 pub mod promise;
 pub mod quorum;
 pub mod replicas;
+pub mod transactions;
 
 /// What a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

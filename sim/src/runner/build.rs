@@ -8,7 +8,7 @@ use broker_core::node::NewCluster;
 use client::command::CommandSpec;
 use client::workload::{
     AdminClient, AdminSpec, Assignment, Commit, ConsumerClient, ConsumerSpec, From as ClientFrom, Names,
-    ProducerClient, ProducerSpec, Rate, ReaderClient, ReaderSpec,
+    ProducerClient, ProducerSpec, Rate, ReaderClient, ReaderSpec, TransactionalClient, TransactionalSpec,
 };
 use client::{Process, TopicPartition};
 use rand_core::SeedableRng;
@@ -154,8 +154,8 @@ fn names(scenario: &Scenario) -> Names {
     Names::new(producer_names(scenario).iter().map(|n| Arc::from(n.as_str())).collect())
 }
 
-/// Makes the next incarnation of a client's process; `first` is the number of its first message.
-pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: u64) -> ClientMaker {
+/// Makes the next incarnation of a client's process; `first` are the numbers of its first message and transaction.
+pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: (u64, u64)) -> ClientMaker {
     let name: Arc<str> = process.into();
     let bootstrap = match client.config.get("bootstrap.servers") {
         Some(list) => list.split(',').filter_map(endpoint).collect(),
@@ -177,7 +177,7 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 keys: (*keys).min(u64::from(u32::MAX)) as u32,
                 size: *size as usize,
                 partition: *partition,
-                first_message: first,
+                first_message: first.0,
                 config,
             };
             Arc::new(move |boot| {
@@ -226,8 +226,24 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 ))))
             })
         }
-        ClientKind::Transactional { .. } => {
-            Arc::new(|_| Err("transactional clients are not run by this version".to_owned()))
+        ClientKind::Transactional { from, to, group, transaction_size, abort_every, processing } => {
+            let spec = TransactionalSpec {
+                name,
+                bootstrap,
+                from: from.as_str().into(),
+                to: to.as_str().into(),
+                group: group.as_str().into(),
+                transaction_size: *transaction_size,
+                abort_every: *abort_every,
+                processing: Nanos(processing.0),
+                first,
+                names: names(scenario),
+                config,
+            };
+            Arc::new(move |boot| {
+                let made = TransactionalClient::new(spec.clone(), client::Rng::from_seed(boot.seed));
+                Ok(Process::Transactional(Box::new(made.map_err(|e| e.to_string())?)))
+            })
         }
     }
 }
@@ -274,7 +290,7 @@ pub fn reader(scenario: &Scenario, topics: &[String]) -> ProcSpec {
         bootstrap: bootstrap(scenario),
         topics: topics.iter().map(|t| Arc::from(t.as_str())).collect(),
         names: names(scenario),
-        config: BTreeMap::new(),
+        config: BTreeMap::from([("isolation.level".to_owned(), "read_committed".to_owned())]),
     };
     let maker: ClientMaker = Arc::new(move |boot| {
         let made = ReaderClient::new(spec.clone(), client::Rng::from_seed(boot.seed));

@@ -253,8 +253,8 @@ fn client_field(field: &str, want: &Want, view: &dyn View, stats: &ClientStats) 
         "processed" => count(stats.processed),
         "lost" => count(stats.lost),
         "duplicated" => count(stats.duplicated),
-        // Transactions come with their coordinator; until then nobody commits or aborts one.
-        "committed" | "aborted" => count(0),
+        "committed" => count(stats.committed),
+        "aborted" => count(stats.aborted),
         "acked_rate" => rate(field, want, view, |over| stats.acked_rate(view.now(), over)),
         "received_rate" => rate(field, want, view, |over| stats.received_rate(view.now(), over)),
         "latency" => latency(want, view, stats),

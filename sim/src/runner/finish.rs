@@ -95,8 +95,24 @@ impl Player {
     /// Consumers go on until they have everything that their leaders have committed.
     fn catch_up(&mut self, stage: &mut Stage) -> Result<(), Stop> {
         let within = self.scenario.finally.within.0;
-        self.until(stage, within, |player, world| player.consumers_lag(world) == 0)?;
+        let caught_up = |player: &Player, world: &world::World| {
+            player.consumers_lag(world) == 0 && !player.has_open_transactions(world)
+        };
+        self.until(stage, within, caught_up)?;
         Ok(())
+    }
+
+    /// Whether a transaction is open in a topic of a transactional client: what a dead program left is aborted in time.
+    fn has_open_transactions(&self, world: &world::World) -> bool {
+        let look = Look { player: self, world };
+        let topics = self.scenario.clients.iter().filter_map(|client| match &client.kind {
+            ClientKind::Transactional { to, .. } => Some(to),
+            _ => None,
+        });
+        topics.into_iter().any(|topic| {
+            let partitions = evaluate::View::partitions(&look, topic);
+            partitions.into_iter().any(|p| look.open_transactions(topic, p).is_some_and(|open| open))
+        })
     }
 
     /// Records below the high watermarks that running consumers have not polled, on partitions that have a leader.
@@ -113,7 +129,7 @@ impl Player {
                 }
                 for at in partitions {
                     let Some((_, high)) = evaluate::View::leader_log(&look, &at.0, at.1) else { continue };
-                    lag += (high - self.observer.position(&name, &at.0, at.1)).max(0);
+                    lag += (high - look.position(&name, &at.0, at.1)).max(0);
                 }
             }
         }
@@ -139,7 +155,7 @@ impl Player {
             for partition in evaluate::View::partitions(look, &topic) {
                 let Some((_, high)) = evaluate::View::leader_log(look, &topic, partition) else { continue };
                 let owner = members.iter().find(|name| self.observer.owns(name, &topic, partition));
-                let position = owner.map_or(0, |name| self.observer.position(name, &topic, partition));
+                let position = owner.map_or(0, |name| look.position(name, &topic, partition));
                 lag += (high - position).max(0);
             }
         }
@@ -171,6 +187,7 @@ impl Player {
             world.state(proc) == ProcState::Down || player.unread(world, &topics).is_empty()
         };
         let read = self.until(stage, within, done)?;
+        self.cut_short(stage.world());
         let unread = self.unread(stage.world(), &topics);
         if stage.world().state(proc) != ProcState::Down {
             stage.kill(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
@@ -184,6 +201,21 @@ impl Player {
             return Err(Stop::Liveness(text));
         }
         Ok(())
+    }
+
+    /// Where a transaction is still open, the reader could not see what lies behind its begin.
+    fn cut_short(&mut self, world: &world::World) {
+        let look = Look { player: self, world };
+        let is_short = |(topic, partition): &&(String, i32)| {
+            let high = evaluate::View::leader_log(&look, topic, *partition).map(|(_, high)| high);
+            let open = look.open_transactions(topic, *partition).unwrap_or(false);
+            let read = self.observer.finally_read_to(topic, *partition);
+            open && high.zip(read).is_some_and(|(high, read)| read < high)
+        };
+        let short: Vec<(String, i32)> = self.observer.partitions.keys().filter(is_short).cloned().collect();
+        for (topic, partition) in short {
+            self.observer.finally_cut_short(&topic, partition);
+        }
     }
 
     /// Partitions that have a running leader and were not read to their end. What nobody leads cannot be read.

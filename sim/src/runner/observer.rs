@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use broker_core::event::{Event, PartitionState};
 use broker_core::metadata::MetadataImage;
+use client::event::TransactionEnd;
 use client::{ClientEvent, Fate, Made, Polled};
 use reports::{TimelineEntry, Tone};
 
@@ -18,6 +19,7 @@ use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIn
 use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Replicas;
+use crate::checkers::transactions::{Fate as TransactionFate, Finding as TransactionFinding, Transactions};
 use crate::checkers::{Breach, Subject};
 use crate::scenario::{Client, ClientKind, Scenario};
 use crate::world::{Happened, ProcEvent, ProcId, SimTime, What, World};
@@ -64,6 +66,10 @@ struct ClientRole {
     of: usize,
     /// Its index among the producers.
     producer: Option<u32>,
+    /// It writes in transactions.
+    transactional: bool,
+    /// It reads committed transactions only.
+    reads_committed: bool,
 }
 
 /// What is known of a client of the scenario, or of one of its processes.
@@ -71,10 +77,9 @@ struct ClientRole {
 struct ClientView {
     name: String,
     stats: ClientStats,
-    /// How many messages it has made.
+    /// How many messages it has made, and in how many transactions.
     made: u64,
-    /// Where it reads next.
-    positions: BTreeMap<PartitionIndex, i64>,
+    transactions: u64,
     /// What its group gave it.
     owned: BTreeSet<PartitionIndex>,
 }
@@ -103,6 +108,7 @@ pub struct Observer {
     /// Events of nodes since the last step that changed something: name and partition.
     pub node_events: BTreeMap<String, Vec<(&'static str, Option<String>)>>,
     history: History,
+    transactions: Transactions,
     final_reads: BTreeMap<(String, i32), FinalRead>,
     replicas: Replicas,
     quorum: Quorum,
@@ -141,12 +147,12 @@ impl Observer {
             names.insert(client.name.clone());
             names.extend(client.processes());
         }
-        let (made, positions) = (0, BTreeMap::new());
+        let (made, transactions) = (0, 0);
         let clients = names.into_iter().map(|name| ClientView {
             name,
             stats: ClientStats::default(),
             made,
-            positions: positions.clone(),
+            transactions,
             owned: BTreeSet::new(),
         });
         Observer {
@@ -157,6 +163,7 @@ impl Observer {
             consoles: BTreeMap::new(),
             node_events: BTreeMap::new(),
             history: History::default(),
+            transactions: Transactions::default(),
             final_reads: BTreeMap::new(),
             replicas: Replicas::default(),
             quorum: Quorum::default(),
@@ -188,7 +195,15 @@ impl Observer {
     pub fn client(&mut self, proc: ProcId, name: &str, client: &Client) {
         let producer = self.producers.iter().position(|p| p == name).map(|i| i as u32);
         let place = |name| self.client_place(name).expect("a client of this scenario");
-        let role = ClientRole { own: place(name), of: place(&client.name), producer };
+        let transactional = matches!(client.kind, ClientKind::Transactional { .. });
+        let isolation = client.config.get("isolation.level");
+        let role = ClientRole {
+            own: place(name),
+            of: place(&client.name),
+            producer,
+            transactional,
+            reads_committed: transactional || isolation.is_some_and(|level| level == "read_committed"),
+        };
         let group = match &client.kind {
             ClientKind::Consumer { group, .. } => group.as_deref(),
             ClientKind::Transactional { group, .. } => Some(group.as_str()),
@@ -222,10 +237,9 @@ impl Observer {
         self.client_place(process).map_or(0, |at| self.clients[at].made)
     }
 
-    /// Where a consumer's process reads next; 0 before it has begun.
-    pub fn position(&self, process: &str, topic: &str, partition: i32) -> i64 {
-        let known = self.client_place(process).zip(self.history.find(topic, partition));
-        known.and_then(|(at, place)| self.clients[at].positions.get(&place).copied()).unwrap_or(0)
+    /// How many transactions a process has begun.
+    pub fn transactions(&self, process: &str) -> u64 {
+        self.client_place(process).map_or(0, |at| self.clients[at].transactions)
     }
 
     /// Whether a group gave a partition to a consumer's process.
@@ -341,6 +355,7 @@ impl Observer {
         if let Role::Client(role) = role
             && matches!(event, ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::PowerLost { .. })
         {
+            self.transactions.ended(role.own, TransactionFate::Open);
             // What was done until then was done.
             self.pass_to(at);
             self.processing.gone(role.own);
@@ -461,6 +476,17 @@ impl Observer {
                 self.clients[role.own].made = first + u64::from(*count);
                 self.each_stats(role, |s| s.sent += u64::from(*count));
             }
+            ClientEvent::BatchAcked { partition, base_offset, records } if role.transactional => {
+                let place = self.history.partition(&partition.topic, partition.partition);
+                self.transactions.written(role.own, place, *base_offset, records.len());
+            }
+            ClientEvent::TransactionBegan { transactional_id, number } => {
+                self.clients[role.own].transactions = number + 1;
+                self.transactions.began(role.own, transactional_id, *number);
+            }
+            ClientEvent::TransactionEnded { end, messages, .. } => {
+                self.transaction_ended(at, role, *end, messages.len() as u64);
+            }
             ClientEvent::BatchAcked { partition, base_offset, records } => {
                 self.each_stats(role, |s| {
                     s.ack(at.0, records.len() as u64);
@@ -499,10 +525,6 @@ impl Observer {
                     self.clients[role.own].owned.remove(&place);
                 }
             }
-            ClientEvent::PositionReset { partition, to, .. } => {
-                let place = self.history.partition(&partition.topic, partition.partition);
-                self.clients[role.own].positions.insert(place, *to);
-            }
             _ => {}
         }
         if let Some((text, tone)) = narrator::client_event(event)
@@ -511,6 +533,23 @@ impl Observer {
             self.tell(at, name, text, tone);
         }
         self.take_anomalies(at);
+    }
+
+    fn transaction_ended(&mut self, at: SimTime, role: ClientRole, end: TransactionEnd, messages: u64) {
+        let fate = match end {
+            TransactionEnd::Committed => TransactionFate::Committed,
+            TransactionEnd::Aborted => TransactionFate::Aborted,
+            TransactionEnd::Indefinite => TransactionFate::Open,
+        };
+        self.transactions.ended(role.own, fate);
+        self.each_stats(role, |s| match end {
+            TransactionEnd::Committed => {
+                s.committed += 1;
+                s.ack(at.0, messages);
+            }
+            TransactionEnd::Aborted => s.aborted += 1,
+            TransactionEnd::Indefinite => s.indefinite += messages,
+        });
     }
 
     fn acked(&mut self, at: PartitionIndex, base: i64, producer: u32, records: &Arc<[Made]>) {
@@ -525,10 +564,10 @@ impl Observer {
         self.each_stats(role, |s| s.read(at.0, count));
         let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
         self.processing.begin(role.own, place, polled);
-        if let Some(last) = polled.records.last() {
-            self.clients[role.own].positions.insert(place, last.offset + 1);
-        }
         for record in &polled.records {
+            if role.reads_committed {
+                self.transactions.read(place, record.offset, false);
+            }
             if record.message.client != client::MessageId::FOREIGN {
                 let message = Message { client: record.message.client, number: record.message.number };
                 self.history.read(place, record.offset, message);
@@ -544,6 +583,9 @@ impl Observer {
             }
             ClientEvent::Polled(polled) => {
                 let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
+                for record in &polled.records {
+                    self.transactions.read(place, record.offset, true);
+                }
                 for record in polled.records.iter().filter(|r| r.message.client != client::MessageId::FOREIGN)
                 {
                     let message = Message { client: record.message.client, number: record.message.number };
@@ -578,6 +620,11 @@ impl Observer {
             let none = FinalRead { start: 0, end: 0, complete: false };
             reads.get(&(topic.to_owned(), partition)).copied().unwrap_or(none)
         });
+        let history = &self.history;
+        self.transactions.judge(|place| {
+            let none = FinalRead { start: 0, end: 0, complete: false };
+            reads.get(&history.name(place)).copied().unwrap_or(none)
+        });
         self.final_reads = reads;
         self.take_anomalies(at);
         for at in 0..self.roles.len() {
@@ -596,6 +643,47 @@ impl Observer {
             let breach = self.explain(&anomaly);
             self.found(at, breach);
         }
+        for finding in self.transactions.take() {
+            let breach = self.explain_transaction(&finding);
+            self.found(at, breach);
+        }
+    }
+
+    fn explain_transaction(&self, finding: &TransactionFinding) -> Breach {
+        let (name, at, offset, (whose, number), text) = match finding {
+            TransactionFinding::AbortedRead { at, offset, transaction } => (
+                "G1a",
+                at,
+                offset,
+                transaction,
+                "was aborted. Somebody who reads committed transactions read",
+            ),
+            TransactionFinding::Lost { at, offset, transaction } => {
+                ("lost-write", at, offset, transaction, "was committed. A reader of everything did not find")
+            }
+            TransactionFinding::Torn { at, offset, transaction } => (
+                "torn-transaction",
+                at,
+                offset,
+                transaction,
+                "is there in part. A reader of everything that is committed found some of it, but not",
+            ),
+        };
+        let (topic, partition) = self.history.name(*at);
+        let text = format!("Transaction {number} of {whose} {text} offset {offset} of {topic}-{partition}.");
+        Breach { name, subject: Subject::Partition(topic, partition), text }
+    }
+
+    /// What was not read to its high watermark was not read to its end, whatever the reader could see.
+    pub fn finally_cut_short(&mut self, topic: &str, partition: i32) {
+        if let Some(read) = self.final_reads.get_mut(&(topic.to_owned(), partition)) {
+            read.complete = false;
+        }
+    }
+
+    /// How far the final read has come in a partition.
+    pub fn finally_read_to(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.final_reads.get(&(topic.to_owned(), partition)).map(|read| read.end)
     }
 
     fn message(&self, message: Message) -> String {

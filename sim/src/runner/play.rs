@@ -210,8 +210,8 @@ impl Player {
     }
 
     fn add_client(&mut self, stage: &mut Stage, client: &Client, process: &str) -> ProcId {
-        let made = self.observer.made(process);
-        let maker = build::client_maker(&self.scenario, client, process, made);
+        let first = (self.observer.made(process), self.observer.transactions(process));
+        let maker = build::client_maker(&self.scenario, client, process, first);
         let world = stage.world_mut();
         let proc = match world.proc(process) {
             // Another incarnation goes on with the next message.

@@ -22,6 +22,10 @@ pub struct ClientStats {
     pub received: u64,
     /// Records whose processing is done.
     pub processed: u64,
+    /// Transactions that were committed.
+    pub committed: u64,
+    /// Transactions that were aborted.
+    pub aborted: u64,
     /// Acknowledged and gone: known after the final read.
     pub lost: u64,
     /// Copies beyond the first: known after the final read.
@@ -42,6 +46,8 @@ impl Default for ClientStats {
             indefinite: 0,
             received: 0,
             processed: 0,
+            committed: 0,
+            aborted: 0,
             lost: 0,
             duplicated: 0,
             last_error: None,

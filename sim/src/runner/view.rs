@@ -30,6 +30,20 @@ impl Look<'_> {
         Some((self.world.host_of(proc), replica))
     }
 
+    /// Where a consumer's process reads next; 0 before it has begun.
+    pub fn position(&self, process: &str, topic: &str, partition: i32) -> i64 {
+        let client = self.world.proc(process).and_then(|proc| self.world.client(proc));
+        let Some(client::Process::Consumer(consumer)) = client else { return 0 };
+        consumer.consumer().position(&client::TopicPartition::new(topic, partition)).unwrap_or(0)
+    }
+
+    /// Whether a transaction is open in a partition; `None` if it has no running leader.
+    pub fn open_transactions(&self, topic: &str, partition: i32) -> Option<bool> {
+        let leader = self.player.observer.partitions.get(&(topic.to_owned(), partition))?.leader;
+        let (_, replica) = self.replica(leader, topic, partition)?;
+        Some(replica.log?.last_stable_offset() < replica.high_watermark)
+    }
+
     /// All record bytes of a replica, segment by segment.
     fn log_bytes(&self, broker: i32, topic: &str, partition: i32) -> Option<Vec<u8>> {
         let (host, replica) = self.replica(broker, topic, partition)?;

@@ -12,7 +12,6 @@ use super::units::{self, Duration, DurationRange};
 use super::*;
 
 // What is read and checked, but cannot be run before the coordinators exist.
-const TRANSACTIONS_RUN: bool = false;
 
 /// Names that are known while steps are read.
 pub(super) struct Names<'a> {
@@ -367,7 +366,8 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
         "admin" => client::config::ClientKind::Admin,
         _ => client::config::ClientKind::Producer,
     };
-    let config = settings(tree.field("config"), Whose::Client(whose))?;
+    let whose = if kind == "transactional" { Whose::Both } else { Whose::Client(whose) };
+    let config = settings(tree.field("config"), whose)?;
     let kind = match kind {
         "producer" => ClientKind::Producer {
             topic: text("topic").expect("checked"),
@@ -378,7 +378,7 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
             partition: number("partition").map(|p| p as i32),
         },
         "consumer" => consumer(tree, processing)?,
-        "transactional" if TRANSACTIONS_RUN => ClientKind::Transactional {
+        "transactional" => ClientKind::Transactional {
             from: text("from").expect("checked"),
             to: text("to").expect("checked"),
             group: text("group").expect("checked"),
@@ -386,7 +386,6 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
             abort_every: number("abort_every").unwrap_or(0) as u32,
             processing,
         },
-        "transactional" => return Err(not_yet(tree, "transactional clients")),
         _ => {
             let line = tree.field("command").expect("checked");
             ClientKind::Admin {

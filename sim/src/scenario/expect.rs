@@ -11,7 +11,7 @@ use super::units;
 use super::{Expect, Subject, Want, Who};
 
 /// The names that checkers give to what they find.
-pub const CHECKERS: [&str; 29] = [
+pub const CHECKERS: [&str; 30] = [
     "LogMatching",
     "LeaderCompleteness",
     "NoCommittedRecordLost",
@@ -32,6 +32,7 @@ pub const CHECKERS: [&str; 29] = [
     "unseen",
     "G1a",
     "precommitted-read",
+    "torn-transaction",
     "poll-skip",
     "nonmonotonic-poll",
     "int-poll-skip",

@@ -21,6 +21,8 @@ pub(super) enum Whose {
     Topic,
     /// A client's.
     Client(ClientKind),
+    /// Of a program that has both a producer and a consumer: each goes to the side that knows it.
+    Both,
 }
 
 /// Checks every setting and gives them as text.
@@ -32,8 +34,9 @@ pub(super) fn settings(tree: Option<&Tree>, whose: Whose) -> Result<BTreeMap<Str
             Whose::Node => node(entry, &value)?,
             Whose::Topic => topic(entry, &value)?,
             // Where to begin is the runner's business; it looks at this one itself.
-            Whose::Client(_) if entry.key == "bootstrap.servers" => {}
+            Whose::Client(_) | Whose::Both if entry.key == "bootstrap.servers" => {}
             Whose::Client(kind) => client_setting(entry, kind, &value)?,
+            Whose::Both => both_settings(entry, &value)?,
         }
         settings.insert(entry.key.clone(), value);
     }
@@ -57,6 +60,17 @@ fn node(entry: &Entry, value: &str) -> Result<(), Problem> {
 fn topic(entry: &Entry, value: &str) -> Result<(), Problem> {
     topic_key(&entry.key).ok_or_else(|| unknown(entry, "topic", TOPIC_KEYS.iter().map(|k| k.name)))?;
     validate_topic(&entry.key, value).map_err(|why| Problem::new(entry.value.span.clone(), why))
+}
+
+fn both_settings(entry: &Entry, value: &str) -> Result<(), Problem> {
+    let knows = |kind| client::config::names(kind).any(|name| name == entry.key);
+    if knows(ClientKind::Consumer) {
+        client_setting(entry, ClientKind::Consumer, value)?;
+    }
+    match knows(ClientKind::Producer) || !knows(ClientKind::Consumer) {
+        true => client_setting(entry, ClientKind::Producer, value),
+        false => Ok(()),
+    }
 }
 
 fn client_setting(entry: &Entry, kind: ClientKind, value: &str) -> Result<(), Problem> {

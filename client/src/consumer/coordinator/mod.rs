@@ -53,6 +53,8 @@ pub(super) struct Group {
     pub membership: Membership,
     /// Who the member is, as its last rebalance said.
     pub metadata: GroupMetadata,
+    /// What was given up, if somebody wants to know.
+    pub given_up: Option<Vec<TopicPartition>>,
     /// The application is in `poll`.
     pub in_poll: bool,
     /// When the application must have polled again; absent while it is in `poll`.
@@ -86,6 +88,7 @@ impl Group {
             subscription: None,
             topics: Arc::default(),
             membership: Membership::None,
+            given_up: None,
             in_poll: true,
             poll_until: None,
             commits: Commits::default(),
@@ -220,11 +223,28 @@ impl Consumer {
             return;
         }
         partitions.iter().for_each(|partition| self.unassign(partition));
+        if let Some(given_up) = &mut self.group_mut().given_up {
+            given_up.extend(partitions.iter().cloned());
+        }
         let group = self.group_mut().id.clone();
         out.event(|| match lost {
             true => ClientEvent::PartitionsLost { group, partitions },
             false => ClientEvent::PartitionsRevoked { group, partitions },
         });
+    }
+
+    /// From now on, what is given up is kept for [`Consumer::take_given_up`].
+    pub fn keep_given_up(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.given_up.get_or_insert_default();
+        }
+    }
+
+    /// The partitions that were given up since the last call, whether they have come back or not: what was read of them
+    /// and not committed will be read again.
+    pub fn take_given_up(&mut self) -> Vec<TopicPartition> {
+        let kept = self.group.as_mut().and_then(|group| group.given_up.as_mut());
+        kept.map(core::mem::take).unwrap_or_default()
     }
 
     /// Takes partitions that the group gives this member; they begin where the group has committed.

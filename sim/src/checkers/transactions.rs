@@ -1,0 +1,235 @@
+//! Transactions as their clients see them: all of one is there, or nothing.
+//!
+//! A program tells when a transaction began, at which offsets its records were acknowledged, and how it ended. Nobody who
+//! reads committed transactions may see a record of one that was aborted ([`Finding::AbortedRead`]: Jepsen's `G1a`). At
+//! the end, who reads everything that is committed finds all records of a transaction whose commit was acknowledged, and
+//! of one whose end nobody heard all or none.
+//!
+//! A read is judged when the transaction's end is known, since a commit is visible before its producer hears of it.
+
+use std::collections::BTreeMap;
+
+use super::history::{FinalRead, PartitionIndex};
+
+/// How a transaction ended, as far as its program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has not ended, or nobody lived to hear how.
+    Open,
+    /// The commit was acknowledged.
+    Committed,
+    /// It was aborted.
+    Aborted,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A record of an aborted transaction was read.
+    AbortedRead {
+        /// Where.
+        at: PartitionIndex,
+        /// Its offset.
+        offset: i64,
+        /// Whose transaction, and which.
+        transaction: (String, u64),
+    },
+    /// A record of a committed transaction is not there.
+    Lost {
+        /// Where.
+        at: PartitionIndex,
+        /// Its offset.
+        offset: i64,
+        /// Whose transaction, and which.
+        transaction: (String, u64),
+    },
+    /// A transaction is there in part.
+    Torn {
+        /// Where a record is missing.
+        at: PartitionIndex,
+        /// Its offset.
+        offset: i64,
+        /// Whose transaction, and which.
+        transaction: (String, u64),
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Transaction {
+    whose: String,
+    number: u64,
+    fate: Fate,
+    /// Its records, and whether each was read by who reads committed transactions: ever, and at the end.
+    records: BTreeMap<(PartitionIndex, i64), Read>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Read {
+    ever: bool,
+    finally: bool,
+}
+
+/// The transactions of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Transactions {
+    all: Vec<Transaction>,
+    /// The one that each program is in, by the program's place.
+    current: BTreeMap<usize, usize>,
+    /// By where a record lies.
+    of_record: BTreeMap<(PartitionIndex, i64), usize>,
+    findings: Vec<Finding>,
+}
+
+impl Transactions {
+    /// A program began a transaction.
+    pub fn began(&mut self, program: usize, whose: &str, number: u64) {
+        self.current.insert(program, self.all.len());
+        let (whose, fate, records) = (whose.to_owned(), Fate::Open, BTreeMap::new());
+        self.all.push(Transaction { whose, number, fate, records });
+    }
+
+    /// So many records of the program's transaction were acknowledged from `base` on.
+    pub fn written(&mut self, program: usize, at: PartitionIndex, base: i64, count: usize) {
+        let Some(&transaction) = self.current.get(&program) else { return };
+        for offset in (base..).take(if base < 0 { 0 } else { count }) {
+            self.of_record.insert((at, offset), transaction);
+            self.all[transaction].records.entry((at, offset)).or_default();
+        }
+    }
+
+    /// The program heard how its transaction ended, or will not hear it any more.
+    pub fn ended(&mut self, program: usize, fate: Fate) {
+        let Some(index) = self.current.remove(&program) else { return };
+        self.all[index].fate = fate;
+        if fate == Fate::Aborted {
+            let read = self.all[index].records.iter().find(|(_, read)| read.ever);
+            if let Some((&(at, offset), _)) = read {
+                self.aborted_read(index, at, offset);
+            }
+        }
+    }
+
+    /// Somebody who reads committed transactions read a record; `finally` at the end of the run.
+    pub fn read(&mut self, at: PartitionIndex, offset: i64, finally: bool) {
+        let Some(&index) = self.of_record.get(&(at, offset)) else { return };
+        let read = self.all[index].records.get_mut(&(at, offset)).expect("it is one of its records");
+        let first = !read.ever;
+        (read.ever, read.finally) = (true, read.finally || finally);
+        if first && self.all[index].fate == Fate::Aborted {
+            self.aborted_read(index, at, offset);
+        }
+    }
+
+    fn aborted_read(&mut self, index: usize, at: PartitionIndex, offset: i64) {
+        let transaction = self.name(index);
+        self.findings.push(Finding::AbortedRead { at, offset, transaction });
+    }
+
+    fn name(&self, index: usize) -> (String, u64) {
+        (self.all[index].whose.clone(), self.all[index].number)
+    }
+
+    /// Judges what the final read has found; `read` says how far it came in a partition.
+    pub fn judge(&mut self, read: impl Fn(PartitionIndex) -> FinalRead) {
+        for index in 0..self.all.len() {
+            let transaction = &self.all[index];
+            let judged = |at: PartitionIndex, offset: i64| {
+                let upto = read(at);
+                offset >= upto.start && (upto.complete || offset < upto.end)
+            };
+            let missing =
+                transaction.records.iter().find(|((at, offset), r)| !r.finally && judged(*at, *offset));
+            let Some((&(at, offset), _)) = missing else { continue };
+            let seen = transaction.records.values().any(|r| r.finally);
+            let name = self.name(index);
+            match self.all[index].fate {
+                Fate::Committed => self.findings.push(Finding::Lost { at, offset, transaction: name }),
+                Fate::Open if seen => self.findings.push(Finding::Torn { at, offset, transaction: name }),
+                Fate::Open | Fate::Aborted => {}
+            }
+        }
+    }
+
+    /// What was found since the last call.
+    pub fn take(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkers::history::History;
+
+    const WHOLE: FinalRead = FinalRead { start: 0, end: 100, complete: true };
+
+    /// Two partitions, and a program that wrote two records to each in its first transaction.
+    fn written() -> (Transactions, [PartitionIndex; 2]) {
+        let mut history = History::default();
+        let places = [history.partition("t", 0), history.partition("t", 1)];
+        let mut transactions = Transactions::default();
+        transactions.began(0, "copier", 0);
+        for at in places {
+            transactions.written(0, at, 10, 2);
+        }
+        (transactions, places)
+    }
+
+    #[test]
+    fn what_is_committed_is_there() {
+        let (mut transactions, places) = written();
+        transactions.ended(0, Fate::Committed);
+        for at in places {
+            transactions.read(at, 10, true);
+            transactions.read(at, 11, true);
+        }
+        transactions.judge(|_| WHOLE);
+        assert_eq!(transactions.take(), []);
+    }
+
+    #[test]
+    fn what_is_committed_and_not_there_is_lost() {
+        let (mut transactions, places) = written();
+        transactions.ended(0, Fate::Committed);
+        transactions.read(places[0], 10, true);
+        transactions.judge(|_| WHOLE);
+        let transaction = ("copier".to_owned(), 0);
+        assert_eq!(transactions.take(), [Finding::Lost { at: places[0], offset: 11, transaction }]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_judged() {
+        let (mut transactions, places) = written();
+        transactions.ended(0, Fate::Committed);
+        transactions.judge(|at| match at == places[0] {
+            true => FinalRead { start: 12, end: 20, complete: true },
+            false => FinalRead { start: 0, end: 10, complete: false },
+        });
+        assert_eq!(transactions.take(), []);
+    }
+
+    #[test]
+    fn an_aborted_record_that_is_read_is_told_whenever_it_is_known() {
+        let transaction = ("copier".to_owned(), 0);
+        let (mut transactions, places) = written();
+        transactions.read(places[1], 11, false);
+        assert_eq!(transactions.take(), [], "it may yet be committed");
+        transactions.ended(0, Fate::Aborted);
+        let found = Finding::AbortedRead { at: places[1], offset: 11, transaction };
+        assert_eq!(transactions.take(), [found]);
+        transactions.read(places[0], 10, false);
+        assert_eq!(transactions.take().len(), 1);
+    }
+
+    #[test]
+    fn of_an_open_end_all_or_nothing_is_there() {
+        for (seen, torn) in [(0, false), (3, true), (4, false)] {
+            let (mut transactions, places) = written();
+            transactions.ended(0, Fate::Open);
+            let all = [(places[0], 10), (places[0], 11), (places[1], 10), (places[1], 11)];
+            all.iter().take(seen).for_each(|(at, offset)| transactions.read(*at, *offset, true));
+            transactions.judge(|_| WHOLE);
+            assert_eq!(!transactions.take().is_empty(), torn, "{seen} of 4");
+        }
+    }
+}
