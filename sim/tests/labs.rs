@@ -25,27 +25,40 @@ fn passes(scenario: &Scenario, seed: u64) {
     assert_eq!(report.verdict, Verdict::Pass, "{} ({variant}), seed {seed}:\n{page}", scenario.name);
 }
 
-#[test]
-fn every_lab_and_variant_ends_as_it_promises() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/labs");
-    let mut ran = 0;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_none_or(|e| e != "json") {
-            continue;
-        }
-        let sheet = sheet(&path.file_stem().unwrap().to_string_lossy());
+/// The scenarios of a folder, all their variants.
+fn all_of(folder: &str) -> Vec<Scenario> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").join(folder);
+    let paths = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    paths.sort();
+    let mut all = Vec::new();
+    for path in paths {
+        let sheet = scenario::load(&path).unwrap_or_else(|e| panic!("{e}"));
         let variants: Vec<Option<&str>> =
             std::iter::once(None).chain(sheet.variants.iter().map(|v| Some(v.as_str()))).collect();
-        for variant in variants {
-            let scenario = sheet.variant(variant).unwrap();
-            for seed in [1, 2] {
-                passes(&scenario, seed);
-                ran += 1;
-            }
+        all.extend(variants.into_iter().map(|variant| sheet.variant(variant).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn every_lab_and_variant_ends_as_it_promises() {
+    let labs = all_of("labs");
+    assert!(labs.len() >= 24, "only {} labs", labs.len());
+    for scenario in labs {
+        for seed in [1, 2] {
+            passes(&scenario, seed);
         }
     }
-    assert!(ran >= 24, "only {ran} runs");
+}
+
+#[test]
+fn whoever_dies_at_whatever_instant() {
+    for scenario in all_of("kills") {
+        for seed in 1..=3 {
+            passes(&scenario, seed);
+        }
+    }
 }
 
 /// Virtual seconds from a step to the first timeline entry that contains a text.

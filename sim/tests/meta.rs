@@ -8,7 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 #[cfg(not(feature = "nondeterministic"))]
-const SCENARIOS: [&str; 4] = ["kill-broker-1", "stop-broker-1", "unclean-election", "quorum-of-three"];
+const SCENARIOS: [&str; 8] = [
+    "kill-broker-1",
+    "stop-broker-1",
+    "unclean-election",
+    "quorum-of-three",
+    "consumer-group-of-two",
+    "coordinator-fails-over",
+    "transaction-torn",
+    "retention-by-age",
+];
 
 struct Run {
     child: Child,
