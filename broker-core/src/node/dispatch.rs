@@ -46,6 +46,13 @@ fn group_request(
             let sender = Sender { token, client_id: header.client_id.as_deref().unwrap_or(""), host: &host };
             groups.handle_join_group(parts, sender, &decode(r, v)?);
         }
+        ApiKey::ConsumerGroupHeartbeat => {
+            let header = RequestHeader::decode(&mut Reader::new(frame))?;
+            let host = String::from(parts.ctx.net.peer_address(token.conn).unwrap_or_default());
+            let sender = Sender { token, client_id: header.client_id.as_deref().unwrap_or(""), host: &host };
+            groups.handle_consumer_group_heartbeat(parts, sender, &decode(r, v)?);
+        }
+        ApiKey::ConsumerGroupDescribe => groups.handle_consumer_group_describe(parts, token, &decode(r, v)?),
         ApiKey::SyncGroup => groups.handle_sync_group(parts, token, &decode(r, v)?),
         ApiKey::Heartbeat => groups.handle_heartbeat(parts, token, &decode(r, v)?),
         ApiKey::LeaveGroup => groups.handle_leave_group(parts, token, &decode(r, v)?),

@@ -414,18 +414,38 @@ impl ClassicGroups {
 
     /// Another broker coordinates from now on: whoever waits looks for it.
     pub fn unload(&mut self, cx: &mut Cx<'_, '_>) {
-        for group in self.groups.values_mut() {
-            let waiting: Vec<_> =
-                group.members.values().map(|m| (m.id.clone(), m.joining, m.syncing)).collect();
-            for (id, joining, syncing) in waiting {
-                if let Some(token) = joining {
-                    respond_join_error(cx, token, &id, ErrorCode::NOT_COORDINATOR);
-                }
-                if let Some(token) = syncing {
-                    respond_sync(cx, token, None, Err(ErrorCode::NOT_COORDINATOR));
-                }
+        let groups: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+        for group in groups {
+            self.answer_all(cx, &group, ErrorCode::NOT_COORDINATOR);
+        }
+    }
+
+    /// Whoever waits in a group is told this.
+    pub fn answer_all(&mut self, cx: &mut Cx<'_, '_>, group: &str, error: ErrorCode) {
+        let Some(group) = self.groups.get_mut(group) else { return };
+        for member in group.members.values_mut() {
+            if let Some(token) = member.joining.take() {
+                respond_join_error(cx, token, &member.id, error);
+            }
+            if let Some(token) = member.syncing.take() {
+                respond_sync(cx, token, None, Err(error));
             }
         }
+    }
+
+    /// A group was one of the consumer protocol before: its sessions begin, and perhaps a rebalance.
+    pub fn adopted(&mut self, cx: &mut Cx<'_, '_>, group: &str, rebalance: bool) {
+        let now = cx.now();
+        let Some(group) = self.groups.get_mut(group) else { return };
+        for member in group.members.values_mut() {
+            member.session_until = now + Nanos::from_millis(member.session_timeout_ms.max(0) as u64);
+        }
+        group.due = group.next_due();
+        if rebalance && group.can_rebalance() {
+            prepare_rebalance(cx, group);
+        }
+        let id = group.id.clone();
+        self.rearm(&id);
     }
 
     /// A static member that came back was written down, or not.

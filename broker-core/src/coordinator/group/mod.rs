@@ -1,10 +1,12 @@
 //! The group coordinator: consumer groups and their offsets, in `__consumer_offsets`.
 //!
 //! [`GroupCoordinator`] takes requests and finds the shard that a group belongs to; [`GroupShard`] is what lies in one
-//! partition: committed offsets ([`offsets`]) and the groups of the classic protocol ([`membership`], [`classic`]).
+//! partition: committed offsets ([`offsets`]), the groups of the classic protocol ([`membership`], [`classic`]) and those
+//! of the consumer protocol ([`consumer`]).
 //! Follows Kafka's `GroupCoordinatorService` and `GroupCoordinatorShard`.
 
 pub mod classic;
+pub mod consumer;
 pub mod membership;
 pub mod offsets;
 mod requests;
@@ -76,6 +78,8 @@ pub enum Later {
     },
     /// Offsets that expired.
     Expired,
+    /// A group of the consumer protocol.
+    Consumer(alloc::boxed::Box<consumer::Pending>),
 }
 
 /// What lies in one partition of `__consumer_offsets`.
@@ -85,6 +89,8 @@ pub struct GroupShard {
     pub offsets: Offsets,
     /// Classic groups.
     pub classic: ClassicGroups,
+    /// Groups of the consumer protocol.
+    pub consumer: consumer::ConsumerGroups,
     loaded: bool,
     expire_at: Option<Instant>,
     /// Answers that are not a shard's to give.
@@ -106,6 +112,7 @@ impl Shard for GroupShard {
         GroupShard {
             offsets: Offsets::default(),
             classic: ClassicGroups::default(),
+            consumer: consumer::ConsumerGroups::default(),
             loaded: false,
             expire_at: None,
             ended: Vec::new(),
@@ -126,11 +133,15 @@ impl Shard for GroupShard {
             }
             (GroupKey::GroupMetadata(key), None) => self.classic.replay(key, None),
             // A group that this coordinator changes itself is ahead of its record.
-            (GroupKey::GroupMetadata(_), Some(_)) if self.loaded => {}
+            // (A group of the consumer protocol that becomes a classic one is not here before.)
+            (GroupKey::GroupMetadata(key), Some(_))
+                if self.loaded && self.classic.get(&key.group).is_some() => {}
             (GroupKey::GroupMetadata(key), Some(GroupValue::GroupMetadata(value))) => {
                 self.classic.replay(key, Some(value));
             }
-            _ => {}
+            _ => {
+                self.consumer.replay(&key, value.as_ref());
+            }
         }
     }
 
@@ -146,10 +157,11 @@ impl Shard for GroupShard {
         self.loaded = true;
         // Offsets without a group are those of consumers that manage their partitions themselves.
         let groups: Vec<Arc<str>> = self.offsets.groups().cloned().collect();
-        for group in groups {
-            self.classic.get_or_create(cx, &group);
+        for group in groups.iter().filter(|group| self.consumer.get(group).is_none()) {
+            self.classic.get_or_create(cx, group);
         }
         self.classic.loaded(cx);
+        self.consumer.loaded(cx);
         self.expire_at = Some(cx.now() + check_interval(cx.ctx.config));
     }
 
@@ -172,21 +184,22 @@ impl Shard for GroupShard {
                 }
                 self.ended.push(Ended { request, group, error });
             }
+            Later::Consumer(pending) => self.consumer_stored(cx, *pending, result),
             Later::EmptyStored { .. } | Later::Expired => {}
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match (self.classic.deadline(), self.expire_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.classic.deadline(), self.consumer.deadline(), self.expire_at].into_iter().flatten().min()
     }
 
     fn on_timer(&mut self, cx: &mut ShardCx<'_, '_, Later>) {
         let now = cx.now();
         if self.classic.deadline().is_some_and(|at| at <= now) {
             self.classic.on_timer(cx);
+        }
+        if self.consumer.deadline().is_some_and(|at| at <= now) {
+            self.consumer_on_timer(cx);
         }
         if self.expire_at.is_some_and(|at| at <= now) {
             self.expire_at = Some(now + check_interval(cx.ctx.config));
@@ -195,6 +208,10 @@ impl Shard for GroupShard {
     }
 
     fn on_metadata(&mut self, cx: &mut ShardCx<'_, '_, Later>, delta: &ImageDelta) {
+        let topics = !delta.topics_created.is_empty() || !delta.topics_deleted.is_empty();
+        if topics || delta.everything || !delta.partitions.is_empty() || !delta.brokers.is_empty() {
+            self.consumer.topics_changed();
+        }
         if !delta.topics_deleted.is_empty() {
             let deleted: Vec<Arc<str>> = delta.topics_deleted.iter().map(|(_, t)| t.name.clone()).collect();
             self.topics_deleted(cx, &deleted);
@@ -227,6 +244,10 @@ impl GroupShard {
             .filter(|g| !self.offsets.has_offsets(&g.id) && !self.offsets.has_pending(&g.id))
             .map(|g| g.id.clone())
             .collect();
+        let gone = |id: &str| !self.offsets.has_offsets(id) && !self.offsets.has_pending(id);
+        let modern =
+            self.consumer.iter().filter(|g| g.members.is_empty() && gone(&g.id)).map(|g| g.id.clone());
+        let empty: Vec<Arc<str>> = empty.into_iter().chain(modern).collect();
         for group in empty {
             self.delete_group(cx, &group, Later::Expired);
         }
@@ -234,9 +255,13 @@ impl GroupShard {
 
     fn expired_of(&self, group: &str, now_ms: i64, retention_ms: i64) -> Vec<TopicPartition> {
         let known = self.classic.get(group);
+        let modern = self.consumer.get(group);
         let is_expired = |topic: &str, committed: &offsets::Committed| {
             if let Some(at) = committed.expire_timestamp {
                 return now_ms >= at;
+            }
+            if modern.is_some_and(|group| group.is_subscribed_to(topic)) {
+                return false;
             }
             let since = match known {
                 // Members that use the topic keep its offsets.
@@ -296,6 +321,10 @@ impl GroupShard {
         for (topic, partition, _) in self.offsets.latest(group) {
             push_tombstone(&mut records, &mut writer, group, topic, partition);
         }
+        if let Some(known) = self.consumer.get(group) {
+            known.push_gone(&mut records);
+            return cx.write(records, later);
+        }
         let key = wire::records::GroupMetadataKey { group: String::from(&**group) };
         let key = GroupKey::GroupMetadata(key).encode().expect("the name of a group fits into a record");
         records.push(&key, None);
@@ -350,6 +379,15 @@ impl GroupCoordinator {
     pub fn group(&self, image: &MetadataImage, id: &str) -> Option<(i32, GroupView)> {
         let partition = self.runtime.partition_of(image, id).ok()?;
         let (epoch, shard) = (self.runtime.epoch(partition)?, self.runtime.shard(partition)?);
+        if let Some(known) = shard.consumer.get(id) {
+            let view = GroupView {
+                state: known.state(),
+                generation: known.epoch,
+                members: consumer::assignments(image, known),
+                committed: shard.offsets.all_stable(id),
+            };
+            return Some((epoch, view));
+        }
         let known = shard.classic.get(id);
         let view = GroupView {
             state: known.map_or(classic::State::Dead, |group| group.state).name(),

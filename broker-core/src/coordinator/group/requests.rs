@@ -29,6 +29,7 @@ use wire::messages::*;
 use wire::{ApiKey, ErrorCode, Uuid};
 
 use super::classic::State;
+use super::consumer;
 use super::membership::{Sender, respond_join_error, respond_sync};
 use super::offsets::{Committed, OffsetWriter, offset_value, push_offset, push_tombstone};
 use super::{Ended, GroupCoordinator, GroupShard, Later};
@@ -183,7 +184,7 @@ impl GroupShard {
         commit: &Commit<'_>,
         topics: Commits,
     ) {
-        let checked = self.check_commit(cx, token.version, commit);
+        let checked = self.check_commit(cx, token.version, commit, &topics);
         let mut pending = PendingCommit {
             token,
             group: Arc::from(commit.group),
@@ -221,8 +222,17 @@ impl GroupShard {
         cx: &mut ShardCx<'_, '_, Later>,
         version: i16,
         commit: &Commit<'_>,
+        topics: &Commits,
     ) -> Result<(), ErrorCode> {
         let transactional = commit.transaction.is_some();
+        if let Some(group) = self.consumer.get(commit.group) {
+            let partitions = topics.iter().flat_map(|(topic, _)| {
+                let accepted = topic.partitions.iter().filter(|(_, _, error)| error.is_none());
+                accepted.map(|(partition, _, _)| (&*topic.name, *partition))
+            });
+            let who = (commit.member, commit.generation);
+            return group.check_commit(cx.image, who, transactional, version, partitions);
+        }
         let Some(group) = self.classic.get(commit.group) else {
             if commit.generation >= 0 {
                 return Err(match (transactional, version) {
@@ -249,7 +259,7 @@ impl GroupShard {
         by_id: bool,
         stable: bool,
     ) -> Vec<(Cow<'static, str>, Uuid, Vec<FetchedOffset<'s>>)> {
-        let known = self.classic.get(group).is_some();
+        let known = self.classic.get(group).is_some() || self.consumer.get(group).is_some();
         let one = |topic: &str, partition: i32| {
             if stable && self.offsets.is_unstable(group, topic, partition) {
                 return FetchedOffset::none(partition, ErrorCode::UNSTABLE_OFFSET_COMMIT);
@@ -306,15 +316,24 @@ impl GroupShard {
         request: &OffsetDeleteRequest<'_>,
     ) -> Result<(), ErrorCode> {
         let group: Arc<str> = Arc::from(&*request.group_id);
-        let known = self.classic.get(&group).ok_or(ErrorCode::GROUP_ID_NOT_FOUND)?;
-        let consumers = known.protocol_type.as_deref() == Some("consumer");
-        match known.state {
-            State::Dead => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
-            State::Empty => {}
-            _ if consumers => {}
-            _ => return Err(ErrorCode::NON_EMPTY_GROUP),
+        let modern = self.consumer.get(&group);
+        let known = self.classic.get(&group);
+        if let Some(known) = known.filter(|_| modern.is_none()) {
+            let consumers = known.protocol_type.as_deref() == Some("consumer");
+            match known.state {
+                State::Dead => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
+                State::Empty => {}
+                _ if consumers => {}
+                _ => return Err(ErrorCode::NON_EMPTY_GROUP),
+            }
         }
-        let subscribed = |topic: &str| known.state != State::Empty && known.is_subscribed_to(topic);
+        if modern.is_none() && known.is_none() {
+            return Err(ErrorCode::GROUP_ID_NOT_FOUND);
+        }
+        let subscribed = |topic: &str| match modern {
+            Some(group) => group.is_subscribed_to(topic),
+            None => known.is_some_and(|g| g.state != State::Empty && g.is_subscribed_to(topic)),
+        };
         let mut records = cx.records();
         let mut writer = OffsetWriter::default();
         let mut results = Vec::new();
@@ -343,6 +362,9 @@ impl GroupShard {
 
     /// Whether a group may be deleted.
     fn check_delete(&self, group: &str) -> Result<(), ErrorCode> {
+        if let Some(group) = self.consumer.get(group) {
+            return if group.members.is_empty() { Ok(()) } else { Err(ErrorCode::NON_EMPTY_GROUP) };
+        }
         match self.classic.get(group).map(|g| g.state) {
             None | Some(State::Dead) => Err(ErrorCode::GROUP_ID_NOT_FOUND),
             Some(State::Empty) => Ok(()),
@@ -436,7 +458,8 @@ impl GroupCoordinator {
         use ApiKey::*;
         let offsets = matches!(key, OffsetCommit | OffsetFetch | OffsetDelete | TxnOffsetCommit);
         let members = matches!(key, JoinGroup | SyncGroup | Heartbeat | LeaveGroup);
-        offsets || members || matches!(key, DescribeGroups | ListGroups | DeleteGroups)
+        let modern = matches!(key, ConsumerGroupHeartbeat | ConsumerGroupDescribe);
+        offsets || members || modern || matches!(key, DescribeGroups | ListGroups | DeleteGroups)
     }
 
     /// OffsetCommit (8).
@@ -551,7 +574,8 @@ impl GroupCoordinator {
 
     /// The partition of a group that this broker coordinates.
     fn partition_led(&self, image: &MetadataImage, group: &str) -> Result<i32, ErrorCode> {
-        if group.is_empty() {
+        // What is longer fits into no record's key.
+        if group.is_empty() || group.len() > i16::MAX as usize {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
         let partition = self.runtime.partition_of(image, group)?;
@@ -590,9 +614,12 @@ impl GroupCoordinator {
         }
         let mut groups = Vec::new();
         for group in &request.groups {
-            let found = self.shard_of(parts.image, &group.group_id).map(|shard| {
+            let found = self.shard_of(parts.image, &group.group_id).and_then(|shard| {
+                if let Some(known) = shard.consumer.get(&group.group_id) {
+                    known.check_fetch(group.member_id.as_deref(), group.member_epoch)?;
+                }
                 let topics = group.topics.as_deref();
-                shard.fetch(parts.image, &group.group_id, topics, by_id, request.require_stable)
+                Ok(shard.fetch(parts.image, &group.group_id, topics, by_id, request.require_stable))
             });
             let mut answer =
                 OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
@@ -801,6 +828,17 @@ impl GroupCoordinator {
                     });
                 }
             }
+            for group in shard.consumer.iter() {
+                let state = group.state();
+                if wanted(&request.states_filter, state) && wanted(&request.types_filter, "consumer") {
+                    groups.push(ListedGroup {
+                        group_id: Cow::Borrowed(&*group.id),
+                        protocol_type: Cow::Borrowed("consumer"),
+                        group_state: Cow::Borrowed(state),
+                        group_type: Cow::Borrowed("consumer"),
+                    });
+                }
+            }
         }
         let response = ListGroupsResponse { groups, ..ListGroupsResponse::default() };
         parts.ctx.net.respond(parts.ctx.out, token, &response);
@@ -825,18 +863,19 @@ impl GroupCoordinator {
             error_message: (version >= 6).then_some(Cow::Borrowed("")),
             ..DescribedGroup::default()
         };
-        let group = match self.shard_of(image, id) {
+        let (group, modern) = match self.shard_of(image, id) {
             Err(error) => {
                 answer.error_code = error.0;
                 return answer;
             }
-            Ok(shard) => shard.classic.get(id),
+            Ok(shard) => (shard.classic.get(id), shard.consumer.get(id).is_some()),
         };
-        let Some(group) = group else {
+        let Some(group) = group.filter(|_| !modern) else {
             answer.group_state = Cow::Borrowed(State::Dead.name());
             if version >= 6 {
+                let what = if modern { "is not a classic group." } else { "not found." };
                 answer.error_code = ErrorCode::GROUP_ID_NOT_FOUND.0;
-                answer.error_message = Some(Cow::Owned(format!("Group {id} not found.")));
+                answer.error_message = Some(Cow::Owned(format!("Group {id} {what}")));
             }
             return answer;
         };
@@ -859,6 +898,72 @@ impl GroupCoordinator {
         answer
     }
 
+    // --- the consumer protocol
+
+    /// ConsumerGroupHeartbeat (68).
+    pub fn handle_consumer_group_heartbeat(
+        &mut self,
+        parts: &mut Parts<'_, '_>,
+        sender: Sender<'_>,
+        request: &ConsumerGroupHeartbeatRequest<'_>,
+    ) {
+        let result = match consumer::is_enabled(parts.ctx.config, parts.image) {
+            false => Err(ErrorCode::UNSUPPORTED_VERSION),
+            true if request.group_id.is_empty() => Err(ErrorCode::INVALID_REQUEST),
+            true => self.partition_led(parts.image, &request.group_id),
+        };
+        let result = result.and_then(|partition| {
+            (self.runtime).with(parts, partition, |shard, cx| shard.consumer_heartbeat(cx, sender, request))
+        });
+        if let Err(error) = result {
+            let message = "GroupId can't be empty.";
+            let response = ConsumerGroupHeartbeatResponse {
+                error_code: error.0,
+                error_message: (error == ErrorCode::INVALID_REQUEST).then_some(Cow::Borrowed(message)),
+                ..ConsumerGroupHeartbeatResponse::default()
+            };
+            parts.ctx.net.respond(parts.ctx.out, sender.token, &response);
+        }
+    }
+
+    /// ConsumerGroupDescribe (69).
+    pub fn handle_consumer_group_describe(
+        &mut self,
+        parts: &mut Parts<'_, '_>,
+        token: RequestToken,
+        request: &ConsumerGroupDescribeRequest<'_>,
+    ) {
+        use wire::messages::consumer_group_describe_response::DescribedGroup;
+        let enabled = consumer::is_enabled(parts.ctx.config, parts.image);
+        let refused = |id: &str, error: ErrorCode, message: Option<String>| DescribedGroup {
+            error_code: error.0,
+            error_message: message.map(Cow::Owned),
+            group_id: Cow::Owned(id.to_string()),
+            authorized_operations: NO_OPERATIONS,
+            ..DescribedGroup::default()
+        };
+        let one = |id: &Cow<'_, str>| {
+            if !enabled {
+                return refused(id, ErrorCode::UNSUPPORTED_VERSION, None);
+            }
+            let shard = match self.shard_of(parts.image, id) {
+                Ok(shard) => shard,
+                Err(error) => return refused(id, error, None),
+            };
+            if let Some(group) = shard.consumer.get(id) {
+                let mut described = consumer::describe(parts.ctx.config, parts.image, group);
+                described.authorized_operations = NO_OPERATIONS;
+                return described;
+            }
+            let what =
+                if shard.classic.get(id).is_some() { "is not a consumer group." } else { "not found." };
+            refused(id, ErrorCode::GROUP_ID_NOT_FOUND, Some(format!("Group {id} {what}")))
+        };
+        let groups = request.group_ids.iter().map(one).collect();
+        let response = ConsumerGroupDescribeResponse { groups, ..ConsumerGroupDescribeResponse::default() };
+        parts.ctx.net.respond(parts.ctx.out, token, &response);
+    }
+
     // --- membership
 
     /// JoinGroup (11).
@@ -870,7 +975,11 @@ impl GroupCoordinator {
     ) {
         let result = match &*request.group_id {
             "" => Err(ErrorCode::INVALID_GROUP_ID),
-            group => self.runtime.with_id(parts, group, |shard, cx| shard.classic.join(cx, sender, request)),
+            group => self.runtime.with_id(parts, group, |shard, cx| {
+                if shard.join_is_classic(cx, sender, request) {
+                    shard.classic.join(cx, sender, request);
+                }
+            }),
         };
         if let Err(error) = result {
             let mut writes = Vec::new();
@@ -894,7 +1003,11 @@ impl GroupCoordinator {
             {
                 Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)
             }
-            group => self.runtime.with_id(parts, group, |shard, cx| shard.classic.sync(cx, token, request)),
+            group => self.runtime.with_id(parts, group, |shard, cx| {
+                if shard.sync_is_classic(cx, token, request) {
+                    shard.classic.sync(cx, token, request);
+                }
+            }),
         };
         if let Err(error) = result {
             let mut writes = Vec::new();
@@ -912,7 +1025,10 @@ impl GroupCoordinator {
     ) {
         let result = match &*request.group_id {
             "" => Err(ErrorCode::INVALID_GROUP_ID),
-            group => self.runtime.with_id(parts, group, |shard, cx| shard.classic.heartbeat(cx, request)),
+            group => self.runtime.with_id(parts, group, |shard, cx| {
+                let answer = shard.consumer_classic_heartbeat(cx, request);
+                answer.unwrap_or_else(|| shard.classic.heartbeat(cx, request))
+            }),
         };
         let error_code = match result {
             Ok(error) => error.0,
@@ -933,7 +1049,11 @@ impl GroupCoordinator {
     ) {
         let result = match &*request.group_id {
             "" => Err(ErrorCode::INVALID_GROUP_ID),
-            group => self.runtime.with_id(parts, group, |shard, cx| shard.classic.leave(cx, token, request)),
+            group => self.runtime.with_id(parts, group, |shard, cx| {
+                if shard.leave_is_classic(cx, token, request) {
+                    shard.classic.leave(cx, token, request);
+                }
+            }),
         };
         if let Err(error) = result {
             let response = LeaveGroupResponse { error_code: error.0, ..LeaveGroupResponse::default() };
