@@ -317,10 +317,13 @@ impl<'a> Reader<'a> {
     /// The length of a string, or none if it is null.
     #[inline]
     fn string_len(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
-        if flexible {
-            Ok((self.uvarint()? as usize).checked_sub(1))
-        } else {
-            Ok(usize::try_from(self.i16()?).ok())
+        if !flexible {
+            return Ok(usize::try_from(self.i16()?).ok());
+        }
+        match (self.uvarint()? as usize).checked_sub(1) {
+            // As Kafka has it: a string that comes in can be written again, into whatever holds strings.
+            Some(len) if len > i16::MAX as usize => Err(self.error(DecodeReason::Value(len as i64))),
+            len => Ok(len),
         }
     }
 

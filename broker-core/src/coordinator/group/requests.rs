@@ -574,8 +574,7 @@ impl GroupCoordinator {
 
     /// The partition of a group that this broker coordinates.
     fn partition_led(&self, image: &MetadataImage, group: &str) -> Result<i32, ErrorCode> {
-        // What is longer fits into no record's key.
-        if group.is_empty() || group.len() > i16::MAX as usize {
+        if group.is_empty() {
             return Err(ErrorCode::INVALID_GROUP_ID);
         }
         let partition = self.runtime.partition_of(image, group)?;

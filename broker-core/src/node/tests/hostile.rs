@@ -101,6 +101,15 @@ fn frame(key: ApiKey, version: i16) -> Option<Vec<u8>> {
         DescribeGroups => DescribeGroupsRequest { groups: vec!["g".into()], ..Default::default() },
         ListGroups => ListGroupsRequest::default(),
         DeleteGroups => DeleteGroupsRequest { groups_names: vec!["g".into()] },
+        ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest {
+            group_id: "g".into(),
+            member_id: "m".into(),
+            rebalance_timeout_ms: 1_000,
+            subscribed_topic_names: Some(vec!["purchases".into()]),
+            topic_partitions: Some(Vec::new()),
+            ..Default::default()
+        },
+        ConsumerGroupDescribe => ConsumerGroupDescribeRequest { group_ids: vec!["g".into()], ..Default::default() },
         AddPartitionsToTxn => AddPartitionsToTxnRequest::default(),
         AddOffsetsToTxn => AddOffsetsToTxnRequest::default(),
         EndTxn => EndTxnRequest::default(),

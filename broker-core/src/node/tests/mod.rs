@@ -1,5 +1,6 @@
 //! Nodes working together: what no part shows alone.
 
+mod consumer_groups;
 mod hostile;
 mod idempotence;
 mod lab;

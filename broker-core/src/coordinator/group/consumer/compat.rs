@@ -571,15 +571,12 @@ fn check_join(
         return Err(Refusal::new(ErrorCode::INVALID_SESSION_TIMEOUT, "the session timeout is out of bounds"));
     }
     check_size(cx, group, member)?;
-    let texts = request.protocols.iter().map(|p| p.name.len());
-    let instance = request.group_instance_id.as_deref().map_or(0, str::len);
-    let longest = texts.chain([member.len(), instance]).max().unwrap_or(0);
     let knows = |name: &str| {
         let classic = group.members.values().filter(|m| *m.id != *member).filter_map(|m| m.classic.as_ref());
         classic.into_iter().all(|classic| classic.protocols.iter().any(|(known, _)| **known == *name))
     };
     let supported = *request.protocol_type == *CONSUMER && request.protocols.iter().any(|p| knows(&p.name));
-    if !supported || longest > i16::MAX as usize {
+    if !supported {
         let message = format!("Member {member}'s protocols are not supported.");
         return Err(Refusal::new(ErrorCode::INCONSISTENT_GROUP_PROTOCOL, message));
     }

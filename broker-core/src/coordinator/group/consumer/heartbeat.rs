@@ -30,8 +30,6 @@ use super::{Cx, Pending, assignors, group_setting, preferred, session_timeout};
 use crate::coordinator::runtime::Records;
 use crate::net::RequestToken;
 
-/// The longest text that fits into the key of a record.
-const LONGEST: usize = i16::MAX as usize;
 /// A regular expression may not compile to more.
 const REGEX_LIMIT: usize = 1 << 20;
 
@@ -132,13 +130,6 @@ fn validate(
     }
     if empty(&request.rack_id) {
         return Err(invalid("RackId can't be empty."));
-    }
-    let names = request.subscribed_topic_names.as_deref().unwrap_or_default();
-    let texts =
-        [&request.instance_id, &request.rack_id, &request.subscribed_topic_regex, &request.server_assignor];
-    let texts = texts.into_iter().flatten().chain(names).chain([&request.group_id, &request.member_id]);
-    if texts.into_iter().any(|text| text.len() > LONGEST) {
-        return Err(invalid("A text of the request is too long."));
     }
     let without_id = request.member_id.trim().is_empty();
     match request.member_epoch {
