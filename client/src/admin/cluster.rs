@@ -4,7 +4,7 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -17,11 +17,12 @@ use wire::messages::describe_log_dirs_request::DescribeLogDirsRequest;
 use wire::messages::describe_quorum_request::{DescribeQuorumRequest, PartitionData, TopicData};
 use wire::messages::describe_quorum_response::ReplicaState;
 use wire::messages::unregister_broker_request::UnregisterBrokerRequest;
+use wire::messages::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
 
 use super::{
-    Admin, AdminResult, Answer, CallId, ClusterDescription, FeatureMetadata, Link, LogDirDescription,
-    NextRequest, NodeInfo, Op, QuorumInfo, QuorumReplica, ReplicaInfo, Route, Step, Versions, all_failed,
-    outcome,
+    Admin, AdminResult, Answer, CallId, ClusterDescription, Each, FeatureMetadata, Link, LogDirDescription,
+    NextRequest, NodeInfo, Op, QuorumInfo, QuorumReplica, ReplicaInfo, Route, Step, UpgradeType, Versions,
+    all_failed, outcome,
 };
 use crate::error::ClientError;
 use crate::event::TopicPartition;
@@ -43,6 +44,17 @@ impl Admin {
     /// The same of a certain broker.
     pub fn api_versions(&mut self, now: Now, node: i32) -> CallId {
         self.begin(now, "apiVersions", Route::Node(node), Box::new(DescribeFeatures))
+    }
+
+    /// Changes the finalized levels of features, all or none.
+    pub fn update_features(
+        &mut self,
+        now: Now,
+        updates: BTreeMap<String, (i16, UpgradeType)>,
+        validate_only: bool,
+    ) -> CallId {
+        let op = Box::new(UpdateFeatures { updates, validate_only });
+        self.begin(now, "updateFeatures", Route::Controller, op)
     }
 
     /// The metadata quorum.
@@ -165,6 +177,55 @@ impl Op for DescribeFeatures {
 
     fn failed(&mut self, error: ClientError) -> AdminResult {
         AdminResult::Features(Err(error))
+    }
+}
+
+#[derive(Clone)]
+struct UpdateFeatures {
+    updates: BTreeMap<String, (i16, UpgradeType)>,
+    validate_only: bool,
+}
+
+impl Op for UpdateFeatures {
+    fn key(&self) -> ApiKey {
+        ApiKey::UpdateFeatures
+    }
+
+    fn send(&self, link: Link<'_>) {
+        let old = link.version == 0;
+        let update = |(feature, &(level, kind)): (&String, &(i16, UpgradeType))| FeatureUpdateKey {
+            feature: Cow::Owned(feature.clone()),
+            max_version_level: level,
+            allow_downgrade: old && kind != UpgradeType::Upgrade,
+            upgrade_type: if old { 1 } else { kind as i8 },
+        };
+        let request = UpdateFeaturesRequest {
+            timeout_ms: link.timeout_ms(),
+            feature_updates: self.updates.iter().map(update).collect(),
+            validate_only: self.validate_only && !old,
+        };
+        link.send(&request);
+    }
+
+    fn answered(&mut self, answer: &Answer<'_>) -> Step {
+        let response = match answer.decode::<UpdateFeaturesRequest<'_>>() {
+            Ok(response) => response,
+            Err(step) => return step,
+        };
+        if response.error_code != 0 {
+            let code = ErrorCode(response.error_code);
+            return Step::Failed(ClientError::from_code(code, response.error_message.as_deref()));
+        }
+        let mut results: Each<String, ()> = self.updates.keys().map(|name| (name.clone(), Ok(()))).collect();
+        for told in &response.results {
+            let result = outcome(told.error_code, told.error_message.as_deref(), || ());
+            results.insert(told.feature.to_string(), result);
+        }
+        Step::Done(AdminResult::Done(results))
+    }
+
+    fn failed(&mut self, error: ClientError) -> AdminResult {
+        AdminResult::Done(all_failed(self.updates.keys().cloned(), &error))
     }
 }
 

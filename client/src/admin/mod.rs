@@ -10,6 +10,7 @@ mod configs;
 mod groups;
 mod offsets;
 mod partitions;
+mod quotas;
 #[cfg(test)]
 mod tests;
 mod topics;

@@ -34,11 +34,12 @@ impl Admin {
         self.begin(now, "electLeaders", Route::Controller, Box::new(ElectLeaders { kind, partitions }))
     }
 
-    /// Gives partitions other replicas; `None` cancels what is going on.
+    /// Gives partitions other replicas, as many as before unless `other_factor`; `None` cancels what is going on.
     pub fn alter_partition_reassignments(
         &mut self,
         now: Now,
         partitions: BTreeMap<TopicPartition, Option<Vec<i32>>>,
+        other_factor: bool,
     ) -> CallId {
         if partitions.is_empty() {
             return self.begin_done(AdminResult::Partitions(Ok(BTreeMap::new())));
@@ -47,7 +48,7 @@ impl Admin {
             now,
             "alterPartitionReassignments",
             Route::Controller,
-            Box::new(AlterReassignments { partitions }),
+            Box::new(AlterReassignments { partitions, other_factor }),
         )
     }
 
@@ -131,6 +132,7 @@ impl Op for ElectLeaders {
 #[derive(Clone)]
 struct AlterReassignments {
     partitions: BTreeMap<TopicPartition, Option<Vec<i32>>>,
+    other_factor: bool,
 }
 
 impl Op for AlterReassignments {
@@ -153,8 +155,9 @@ impl Op for AlterReassignments {
         }
         let request = AlterPartitionReassignmentsRequest {
             timeout_ms: link.timeout_ms(),
+            // Versions before 1 cannot say it.
+            allow_replication_factor_change: self.other_factor || link.version < 1,
             topics,
-            ..AlterPartitionReassignmentsRequest::default()
         };
         link.send(&request);
     }

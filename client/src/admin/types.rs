@@ -262,6 +262,31 @@ pub struct FeatureMetadata {
     pub apis: BTreeMap<i16, Versions>,
 }
 
+/// How `updateFeatures` may change the level of a feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeType {
+    /// Upwards only.
+    Upgrade = 1,
+    /// Downwards, if no metadata is lost by it.
+    SafeDowngrade = 2,
+    /// Downwards, whatever is lost.
+    UnsafeDowngrade = 3,
+}
+
+/// The parts of an entity that has quotas: each a type (`user`, `client-id`, `ip`) and a name, none for the default.
+pub type QuotaEntity = BTreeMap<String, Option<String>>;
+
+/// Which entities `describeClientQuotas` asks for, by a part of theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuotaMatch {
+    /// Those of this name.
+    Name(String),
+    /// The default.
+    Default,
+    /// Any name.
+    Any,
+}
+
 /// A reassignment that is going on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reassignment {
@@ -390,7 +415,11 @@ pub enum AdminResult {
     Reassignments(Result<BTreeMap<TopicPartition, Reassignment>, ClientError>),
     /// `describeLogDirs`, by broker.
     LogDirs(Each<i32, Vec<LogDirDescription>>),
-    /// `unregisterBroker`.
+    /// `describeClientQuotas`: values by entity, each the bits of a double.
+    Quotas(Result<Vec<(QuotaEntity, BTreeMap<String, u64>)>, ClientError>),
+    /// `listConfigResources`: names.
+    ConfigResources(Result<Vec<ConfigResource>, ClientError>),
+    /// `unregisterBroker`, `alterClientQuotas`.
     Unregistered(Result<(), ClientError>),
     /// `listGroups`, of all brokers.
     Groups(Result<Vec<GroupListing>, ClientError>),

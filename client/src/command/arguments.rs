@@ -1,4 +1,4 @@
-//! Command lines as argparse4j reads them: `kafka-cluster` and `kafka-metadata-quorum`.
+//! Command lines as argparse4j reads them: `kafka-cluster`, `kafka-metadata-quorum`, `kafka-features`.
 //!
 //! Options of the tool come before its command's name, those of the command after it. Long names may be cut short as
 //! long as they are not ambiguous.
@@ -59,6 +59,11 @@ impl Arguments {
     /// The last value of an option.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.given.iter().rev().find(|(given, _)| *given == name).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// All values of an option that may be repeated.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.given.iter().filter(move |(given, _)| *given == name).filter_map(|(_, value)| value.as_deref())
     }
 
     /// Reads the words behind the tool's name.

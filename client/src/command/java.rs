@@ -22,6 +22,15 @@ pub(super) fn hash_of_partition(partition: &TopicPartition) -> i32 {
     hash.wrapping_mul(31).wrapping_add(hash_of_text(&partition.topic))
 }
 
+/// `Node.hashCode`, of a broker that is not fenced.
+pub(super) fn hash_of_node(host: &str, id: i32, port: i32, rack: Option<&str>) -> i32 {
+    /// `Boolean.hashCode` of false.
+    const NOT_FENCED: i32 = 1237;
+    [id, port, rack.map_or(0, hash_of_text), NOT_FENCED]
+        .into_iter()
+        .fold(31i32.wrapping_add(hash_of_text(host)), |hash, part| hash.wrapping_mul(31).wrapping_add(part))
+}
+
 /// The order in which a `java.util.HashMap` that was made with room for `initial` entries gives the keys that were put
 /// into it in this order. (Buckets of more than eight keys become trees in Java, which is left out.)
 pub(super) fn hash_order<T>(

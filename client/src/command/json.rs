@@ -57,6 +57,13 @@ impl Json {
             _ => None,
         }
     }
+
+    pub fn long(&self) -> Option<i64> {
+        match self {
+            Json::Number(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 struct Reader<'a> {

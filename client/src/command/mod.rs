@@ -5,13 +5,16 @@
 //! it is a console producer, prints, and ends with [`crate::Output::Exit`]. Where Java prints the frames of a stack
 //! trace, nothing is printed: there are none.
 
+mod api_versions;
 mod arguments;
 mod cluster;
 mod configs;
 mod console_consumer;
 mod console_producer;
 mod consumer_groups;
+mod delete_records;
 mod dump_log_tool;
+mod features;
 mod formatter;
 mod get_offsets;
 mod groups;
@@ -19,8 +22,10 @@ mod java;
 mod json;
 mod leader_election;
 mod line_reader;
+mod log_dirs;
 mod metadata_quorum;
 mod options;
+mod reassign;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -94,6 +99,11 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-consumer-groups", Kind::Calls(consumer_groups::run)),
     ("kafka-groups", Kind::Calls(groups::run)),
     ("kafka-configs", Kind::Calls(configs::run)),
+    ("kafka-reassign-partitions", Kind::Calls(reassign::run)),
+    ("kafka-delete-records", Kind::Calls(delete_records::run)),
+    ("kafka-log-dirs", Kind::Calls(log_dirs::run)),
+    ("kafka-features", Kind::Calls(features::run)),
+    ("kafka-broker-api-versions", Kind::Calls(api_versions::run)),
     ("kafka-cluster", Kind::Calls(cluster::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
 ];

@@ -11,6 +11,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use rand_core::Rng as _;
 use wire::Codecs;
 use wire::drive::{Endpoint, Instant, Now};
 
@@ -149,12 +150,15 @@ pub(super) struct Calls {
     exit: Option<i32>,
     /// The wall clock when the tool was run first.
     started_ms: Option<i64>,
+    /// What was drawn, if the tool leaves something to chance.
+    drawn: Option<u64>,
     rng: Rng,
 }
 
 impl Calls {
     pub fn new(tool: Tool, rng: Rng) -> Calls {
-        Calls { tool, admin: None, answers: Vec::new(), printed: 0, exit: None, started_ms: None, rng }
+        let answers = Vec::new();
+        Calls { tool, admin: None, answers, printed: 0, exit: None, started_ms: None, drawn: None, rng }
     }
 
     pub fn handle(
@@ -361,6 +365,12 @@ impl Session<'_> {
     /// The wall clock at the tool's beginning, whenever it is asked.
     pub fn started_ms(&self) -> i64 {
         self.calls.started_ms.unwrap_or(self.now.wall_ms)
+    }
+
+    /// A number by chance, the same whenever it is asked.
+    pub fn chance(&mut self) -> u64 {
+        let rng = &mut self.calls.rng;
+        *self.calls.drawn.get_or_insert_with(|| rng.next_u64())
     }
 
     // --- files and settings
