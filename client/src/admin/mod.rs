@@ -14,6 +14,7 @@ mod quotas;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod transactions;
 mod types;
 
 use alloc::boxed::Box;
@@ -35,6 +36,9 @@ use crate::io::{Input, Outputs};
 use crate::metadata::Metadata;
 use crate::net::{Done, NetworkClient, Outcome, SendOptions, sooner};
 pub use topics::PAGE;
+pub use transactions::{
+    AbortSpec, ProducerInfo, TransactionDescription, TransactionFilter, TransactionListing,
+};
 pub use types::*;
 
 /// A call that was begun.

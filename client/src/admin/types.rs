@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use wire::Uuid;
 use wire::drive::Endpoint;
 
+use super::transactions::{ProducerInfo, TransactionDescription, TransactionListing};
 use crate::error::ClientError;
 use crate::event::TopicPartition;
 
@@ -425,6 +426,12 @@ pub enum AdminResult {
     Groups(Result<Vec<GroupListing>, ClientError>),
     /// `describeConsumerGroups`, by group.
     GroupDescriptions(Each<String, GroupDescription>),
+    /// `listTransactions`, by coordinator.
+    Transactions(Result<BTreeMap<i32, Vec<TransactionListing>>, ClientError>),
+    /// `describeTransactions`, by transactional id.
+    TransactionDescriptions(Each<String, TransactionDescription>),
+    /// `describeProducers`, by partition.
+    Producers(Each<TopicPartition, Vec<ProducerInfo>>),
     /// `listConsumerGroupOffsets`, by group.
     GroupOffsets(Each<String, BTreeMap<TopicPartition, CommittedOffset>>),
 }
@@ -443,6 +450,15 @@ impl AdminResult {
             (Done(a), Done(b)) => Done(joined(a, b)),
             (GroupDescriptions(a), GroupDescriptions(b)) => GroupDescriptions(joined(a, b)),
             (GroupOffsets(a), GroupOffsets(b)) => GroupOffsets(joined(a, b)),
+            (TransactionDescriptions(a), TransactionDescriptions(b)) => TransactionDescriptions(joined(a, b)),
+            (Producers(a), Producers(b)) => Producers(joined(a, b)),
+            (Transactions(Ok(mut a)), Transactions(Ok(b))) => {
+                a.extend(b);
+                Transactions(Ok(a))
+            }
+            (Transactions(Err(error)), Transactions(_)) | (Transactions(_), Transactions(Err(error))) => {
+                Transactions(Err(error))
+            }
             // One broker that cannot be asked spoils the list.
             (Groups(Ok(mut a)), Groups(Ok(b))) => {
                 a.extend(b);

@@ -31,6 +31,7 @@ mod session;
 mod tests;
 mod topic_filter;
 mod topics;
+mod transactions;
 
 pub mod dump_log;
 
@@ -105,6 +106,7 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-features", Kind::Calls(features::run)),
     ("kafka-broker-api-versions", Kind::Calls(api_versions::run)),
     ("kafka-cluster", Kind::Calls(cluster::run)),
+    ("kafka-transactions", Kind::Calls(transactions::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
 ];
 
