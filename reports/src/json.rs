@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{ClientReport, CommandOutput, RunReport, StepReport, ViolationReport};
+use crate::{ClientReport, CommandOutput, GroupReport, RunReport, StepReport, ViolationReport};
 
 /// The document, one JSON object.
 pub fn document(report: &RunReport) -> Value {
@@ -21,6 +21,7 @@ pub fn document(report: &RunReport) -> Value {
         "steps": report.steps.iter().map(step).collect::<Vec<_>>(),
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "clients": report.clients.iter().map(|(name, c)| (name.clone(), client(c))).collect::<Map<_, _>>(),
+        "groups": report.groups.iter().map(|(name, g)| (name.clone(), group(g))).collect::<Map<_, _>>(),
         "options": report.options,
         "reproduce": report.reproduce,
     })
@@ -65,8 +66,24 @@ fn client(client: &ClientReport) -> Value {
         "lost": client.lost,
         "duplicated": client.duplicated,
         "received": client.received,
+        "processed": client.processed,
+        "committed": client.committed,
+        "aborted": client.aborted,
         "last_error": client.last_error,
         "latency_ms": latency,
+    })
+}
+
+fn group(group: &GroupReport) -> Value {
+    json!({
+        "state": group.state,
+        "members": group.members,
+        "rebalances": group.rebalances,
+        "committed": group.committed,
+        "lag": group.lag,
+        "processed": group.processed,
+        "reprocessed": group.reprocessed,
+        "missed": group.missed,
     })
 }
 

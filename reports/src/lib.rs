@@ -86,6 +86,8 @@ pub struct RunReport {
     pub violations: Vec<ViolationReport>,
     /// By client name.
     pub clients: BTreeMap<String, ClientReport>,
+    /// By name, as far as a coordinator knew them at the end.
+    pub groups: BTreeMap<String, GroupReport>,
     /// Every effective option, by name.
     pub options: BTreeMap<String, String>,
     /// What happened, for people.
@@ -170,10 +172,37 @@ pub struct ClientReport {
     pub duplicated: u64,
     /// Records received.
     pub received: u64,
+    /// Records whose processing was done.
+    pub processed: u64,
+    /// Transactions committed.
+    pub committed: u64,
+    /// Transactions aborted.
+    pub aborted: u64,
     /// Kafka's name of the last refused attempt.
     pub last_error: Option<String>,
     /// Median, 99th percentile and highest latency of acknowledgements, in milliseconds.
     pub latency_ms: Option<[f64; 3]>,
+}
+
+/// How a consumer group stands, and what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct GroupReport {
+    /// Kafka's name of its state.
+    pub state: String,
+    /// How many members it has.
+    pub members: u64,
+    /// Generations since it was made.
+    pub rebalances: u64,
+    /// Committed offsets by partition.
+    pub committed: BTreeMap<String, i64>,
+    /// Records up to the high watermarks that were not committed, if the partitions' leaders could tell.
+    pub lag: Option<i64>,
+    /// Records processed.
+    pub processed: u64,
+    /// Records processed again.
+    pub reprocessed: u64,
+    /// Offsets committed and never processed.
+    pub missed: u64,
 }
 
 /// A line of the timeline.

@@ -25,6 +25,7 @@ pub fn render(report: &RunReport) -> String {
     timeline(&mut page, report);
     partitions(&mut page, &report.partitions);
     clients(&mut page, report);
+    groups(&mut page, report);
     violations(&mut page, &report.violations);
     foot(&mut page, report);
     page
@@ -110,6 +111,27 @@ fn clients(page: &mut String, report: &RunReport) {
         }));
         table(page, &rows, &[false, true, false]);
     }
+}
+
+fn groups(page: &mut String, report: &RunReport) {
+    if report.groups.is_empty() {
+        return;
+    }
+    let heads = ["group", "state", "members", "rebalances", "lag", "processed", "again", "missed"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(report.groups.iter().map(|(name, g)| {
+        [
+            name.clone(),
+            g.state.clone(),
+            g.members.to_string(),
+            g.rebalances.to_string(),
+            g.lag.map_or("-".to_owned(), |lag| lag.to_string()),
+            g.processed.to_string(),
+            g.reprocessed.to_string(),
+            g.missed.to_string(),
+        ]
+    }));
+    table(page, &rows, &[false, false, true, true, true, true, true, true]);
 }
 
 fn writer(name: &str, client: &ClientReport) -> [String; 9] {
@@ -209,7 +231,7 @@ fn join(ids: &[i32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CommandOutput, StepReport, TimelineEntry};
+    use crate::{CommandOutput, GroupReport, StepReport, TimelineEntry};
 
     fn report() -> RunReport {
         let long = "a sentence that is much too long for one line of a terminal of eighty columns, so that it has to be wrapped";
@@ -247,6 +269,17 @@ mod tests {
                     sent: 123_456,
                     acked: 123_456,
                     latency_ms: Some([1.2, 4.0, 9120.0]),
+                    ..Default::default()
+                },
+            )]
+            .into(),
+            groups: [(
+                "billing".to_owned(),
+                GroupReport {
+                    state: "CompletingRebalance".into(),
+                    members: 2,
+                    committed: [("purchases-0".to_owned(), 7)].into(),
+                    missed: 3,
                     ..Default::default()
                 },
             )]
@@ -311,11 +344,14 @@ mod tests {
             "steps",
             "violations",
             "clients",
+            "groups",
             "options",
         ] {
             assert!(keys.contains(&key), "{key}");
         }
         assert_eq!(document["clients"]["shop"]["latency_ms"]["max"], 9120.0);
         assert_eq!(document["violations"][0]["promised"], true);
+        assert_eq!(document["groups"]["billing"]["committed"]["purchases-0"], 7);
+        assert_eq!(document["groups"]["billing"]["missed"], 3);
     }
 }

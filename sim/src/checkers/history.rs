@@ -4,6 +4,7 @@
 //! to find an offset that held two messages ([`Anomaly::InconsistentOffset`]). A bit per message says whether it was
 //! acknowledged, and, after the final read, whether it was found, and found again. The names are those of Jepsen's
 //! Kafka workload. Offsets below a partition's log start are folded away, so that memory follows the log, not time.
+//! Where a log was compacted, a message is not missed if a later one of the same key is known behind it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -147,6 +148,8 @@ struct Partition {
     displaced: Vec<(i64, Message)>,
     /// Acknowledged without an offset (acks=0).
     unplaced: Vec<Message>,
+    /// Below this, a replica's log was compacted.
+    cleaned: i64,
 }
 
 /// The clients' history, told event by event.
@@ -158,6 +161,8 @@ pub struct History {
     seen: Vec<Vec<Bits>>,
     duplicated: Vec<u64>,
     lost: Vec<u64>,
+    /// By client: how many keys its messages have in turn; 0: none.
+    keys: Vec<u64>,
     anomalies: Vec<Anomaly>,
 }
 
@@ -181,6 +186,7 @@ impl History {
                 slots,
                 displaced,
                 unplaced,
+                cleaned: 0,
             });
             PartitionIndex(self.partitions.len() - 1)
         })
@@ -220,6 +226,17 @@ impl History {
         partition.displaced.retain(|(o, _)| *o >= offset);
     }
 
+    /// The messages of a client have so many keys, in turn.
+    pub fn keys(&mut self, client: u32, keys: u64) {
+        *count(&mut self.keys, client) = keys;
+    }
+
+    /// Below `offset` a log was compacted: of each key only the last record is kept for certain.
+    pub fn cleaned(&mut self, at: PartitionIndex, offset: i64) {
+        let partition = &mut self.partitions[at.0];
+        partition.cleaned = partition.cleaned.max(offset);
+    }
+
     /// Judges what was acknowledged by what the final read found. `read` says how far it came in a partition.
     pub fn judge(&mut self, read: impl Fn(&str, i32) -> FinalRead) {
         for at in 0..self.partitions.len() {
@@ -243,11 +260,38 @@ impl History {
             all.get(topic).and_then(|t| t.get(m.client as usize)).is_some_and(|b| b.has(m.number))
         };
         let missing = |(_, m): &(i64, Message)| *m != NOTHING && has(&self.acked, *m) && !has(&self.seen, *m);
-        let mut all: Vec<(i64, Message)> =
-            placed.chain(partition.displaced.iter().copied()).chain(unplaced).filter(missing).collect();
+        let last = self.last_of_keys(partition);
+        let overwritten = |offset: i64, m: Message| {
+            let key = self.key(m).filter(|_| offset < partition.cleaned);
+            key.is_some_and(|key| last.get(&key).is_some_and(|last| *last > offset))
+        };
+        let mut all: Vec<(i64, Message)> = placed
+            .chain(partition.displaced.iter().copied())
+            .chain(unplaced)
+            .filter(missing)
+            .filter(|(offset, m)| !overwritten(*offset, *m))
+            .collect();
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// The key of a message.
+    fn key(&self, message: Message) -> Option<u64> {
+        let keys = self.keys.get(message.client as usize).copied().filter(|keys| *keys > 0)?;
+        Some(u64::from(message.number) % keys)
+    }
+
+    /// By key: the highest offset at which a partition is known to have it. Of what was not compacted, nothing.
+    fn last_of_keys(&self, partition: &Partition) -> BTreeMap<u64, i64> {
+        let mut last = BTreeMap::new();
+        let slots = if partition.cleaned > 0 { partition.slots.slots.iter() } else { Default::default() };
+        for (i, message) in slots.enumerate() {
+            if let Some(key) = self.key(*message) {
+                last.insert(key, partition.slots.base + i as i64);
+            }
+        }
+        last
     }
 
     fn judge_one(&mut self, at: PartitionIndex, offset: i64, message: Message, upto: FinalRead) {
@@ -400,6 +444,36 @@ mod tests {
         h.finally_read(u, 1, m(3));
         let partition = ("u".to_owned(), 0);
         assert_eq!(h.take_anomalies(), [Anomaly::Duplicate { partition, offset: 1, message: m(3) }]);
+    }
+
+    #[test]
+    fn what_compaction_overwrote_is_not_lost() {
+        let mut h = History::default();
+        h.keys(0, 2);
+        let t = h.partition("t", 0);
+        for n in 0..6 {
+            h.acked(t, i64::from(n), m(n));
+        }
+        h.cleaned(t, 3);
+        // Of the keys 0 and 1, 4 and 5 are the last ones; 3 was not compacted.
+        h.finally_read(t, 4, m(4));
+        h.finally_read(t, 5, m(5));
+        h.judge(whole);
+        assert_eq!(h.take_anomalies(), [Anomaly::LostWrite { partition: p(), offset: 3, message: m(3) }]);
+    }
+
+    #[test]
+    fn the_last_of_a_key_is_lost_compacted_or_not() {
+        let mut h = History::default();
+        h.keys(0, 2);
+        let t = h.partition("t", 0);
+        for n in 0..4 {
+            h.acked(t, i64::from(n), m(n));
+        }
+        h.cleaned(t, 4);
+        h.finally_read(t, 2, m(2));
+        h.judge(whole);
+        assert_eq!(h.take_anomalies(), [Anomaly::LostWrite { partition: p(), offset: 3, message: m(3) }]);
     }
 
     #[test]

@@ -76,6 +76,10 @@ impl Promise {
                 on(&self.not_idempotent).then_some("retries without idempotence").or_else(data_loss)
             }
             "LeaderCompleteness"
+            | "SingleOwnerPerGeneration"
+            | "CommittedOffsetMonotonic"
+            | "torn-transaction"
+            | "HangingTransaction"
             | "NoCommittedRecordLost"
             | "StrongIsr"
             | "CommittedMetadataNeverLost"

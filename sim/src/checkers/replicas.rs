@@ -14,6 +14,9 @@
 //! - `StrongIsr`: every member of a leader's ISR has everything below the leader's high watermark.
 //! - `LeaderCompleteness`: a new leader has every committed record.
 //! - `NoCommittedRecordLost`: every committed record lies in at least one replica's log.
+//!
+//! What retention has deleted is missed by nobody. Where a log was compacted, a follower that begins anew gets batches
+//! with fewer records, and of some leader epochs none: there neither batches nor epochs are compared.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -62,6 +65,8 @@ struct Partition {
     committed_epochs: Vec<(i32, i64)>,
     /// Everything below was deleted on purpose.
     log_start: i64,
+    /// Below this, some replica's log was compacted.
+    cleaned: i64,
     leaders: BTreeMap<i32, i32>,
     state: Option<PartitionState>,
     /// A leader was elected uncleanly in this epoch: what it has is what there is.
@@ -133,6 +138,10 @@ impl Replicas {
                 }
             }
             Event::LogStartOffsetAdvanced { partition, to, .. } => self.log_start(partition, *to),
+            Event::LogCleaned { partition, first_dirty, .. } => {
+                let partition = self.partition(partition);
+                partition.cleaned = partition.cleaned.max(*first_dirty);
+            }
             Event::PartitionChanged { partition, after, reason, .. } => {
                 self.changed(partition, after, *reason)
             }
@@ -201,6 +210,7 @@ impl Replicas {
             replica.append(mark);
             if let Some((known, other)) = partition.batches.note(mark, node)
                 && known != *mark
+                && !(mark.base_offset < partition.cleaned && mark.last_offset == known.last_offset)
             {
                 broken.push((
                     "LogMatching",
@@ -373,9 +383,9 @@ fn has_committed(partition: &Partition, node: i32) -> bool {
 /// With LogMatching, equal epochs up to an offset mean equal records up to it.
 fn matches_prefix(replica: &Replica, partition: &Partition) -> bool {
     let own = replica.epochs_below(partition.committed);
-    let (a, b) = (above(own, partition.log_start), above(&partition.committed_epochs, partition.log_start));
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(x, y)| x.0 == y.0 && (x.1 == y.1 || x.1.max(y.1) <= partition.log_start))
+    let start = partition.log_start.max(partition.cleaned).min(partition.committed);
+    let (a, b) = (above(own, start), above(&partition.committed_epochs, start));
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.0 == y.0 && (x.1 == y.1 || x.1.max(y.1) <= start))
 }
 
 /// The epochs of the records at and above `start`.
@@ -537,6 +547,47 @@ mod tests {
     #[test]
     fn a_committed_record_that_nobody_has() {
         assert_eq!(after(vec![(2, truncate(10, 4)), (1, truncate(10, 4))]), ["NoCommittedRecordLost"]);
+    }
+
+    #[test]
+    fn a_compacted_log_is_copied_with_fewer_records_and_epochs() {
+        let mark = |base_offset, last_offset, epoch, size, crc| BatchMark {
+            base_offset,
+            last_offset,
+            epoch,
+            size,
+            crc,
+        };
+        let batch = |mark: BatchMark| Event::RecordsAppended {
+            partition: tp(),
+            base_offset: mark.base_offset,
+            log_end_offset: mark.last_offset + 1,
+            epoch: mark.epoch,
+            as_leader: false,
+            batches: [mark].into_iter().collect(),
+        };
+        let (first_dirty, bytes_before, bytes_after) = (20, 200, 50);
+        let cleaned = Event::LogCleaned { partition: tp(), first_dirty, bytes_before, bytes_after };
+        // broker-2 begins anew, and gets nothing of epoch 0 any more, and less of epoch 1.
+        let story = |cleaned: Option<Event>, last| {
+            let mut story = vec![
+                (1, state(1, 1, 1, &[1])),
+                (1, lead(1, 10, 10)),
+                (1, append(10, 19, 1, 8)),
+                (1, append(20, 29, 2, 8)),
+                (1, watermark(30)),
+            ];
+            story.extend(cleaned.map(|event| (1, event)));
+            story.push((2, truncate(10, 0)));
+            story.push((2, batch(mark(10, last, 1, 60, 3))));
+            story.push((2, batch(mark(20, 29, 2, 100, 8))));
+            story.push((1, state(2, 3, 2, &[2])));
+            story.push((2, lead(3, 30, 30)));
+            story
+        };
+        assert_eq!(after(story(Some(cleaned.clone()), 19)), [""; 0]);
+        assert_eq!(after(story(Some(cleaned), 18)), ["LogMatching"]);
+        assert_eq!(after(story(None, 19)), ["LogMatching", "LeaderCompleteness"]);
     }
 
     #[test]

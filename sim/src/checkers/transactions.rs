@@ -5,9 +5,14 @@
 //! the end, who reads everything that is committed finds all records of a transaction whose commit was acknowledged, and
 //! of one whose end nobody heard all or none.
 //!
-//! A read is judged when the transaction's end is known, since a commit is visible before its producer hears of it.
+//! A commit is visible before its producer hears of it. So a read is judged by the markers that brokers have appended
+//! ([`Transactions::marker`]): one that commits lies behind the record, or it was read too early
+//! ([`Finding::PrecommittedRead`]). Where a producer's id is not known, it is judged when the transaction's end is.
+//!
+//! [`Hanging`] looks at the brokers at the end: a transaction that is open in a log is one that a coordinator knows, and
+//! will end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{FinalRead, PartitionIndex};
 
@@ -27,6 +32,15 @@ pub enum Fate {
 pub enum Finding {
     /// A record of an aborted transaction was read.
     AbortedRead {
+        /// Where.
+        at: PartitionIndex,
+        /// Its offset.
+        offset: i64,
+        /// Whose transaction, and which.
+        transaction: (String, u64),
+    },
+    /// A record was read before its transaction was decided.
+    PrecommittedRead {
         /// Where.
         at: PartitionIndex,
         /// Its offset.
@@ -59,6 +73,8 @@ struct Transaction {
     whose: String,
     number: u64,
     fate: Fate,
+    /// Its producer's id, once a coordinator has told it.
+    producer: Option<i64>,
     /// Its records, and whether each was read by who reads committed transactions: ever, and at the end.
     records: BTreeMap<(PartitionIndex, i64), Read>,
 }
@@ -67,6 +83,8 @@ struct Transaction {
 struct Read {
     ever: bool,
     finally: bool,
+    /// That it was read was told as a finding.
+    told: bool,
 }
 
 /// The transactions of a run.
@@ -77,6 +95,10 @@ pub struct Transactions {
     current: BTreeMap<usize, usize>,
     /// By where a record lies.
     of_record: BTreeMap<(PartitionIndex, i64), usize>,
+    /// By transactional id: its producer's id.
+    producers: BTreeMap<String, i64>,
+    /// By partition and producer: the offsets of its markers, rising, and whether each commits.
+    markers: BTreeMap<(PartitionIndex, i64), Vec<(i64, bool)>>,
     findings: Vec<Finding>,
 }
 
@@ -85,12 +107,28 @@ impl Transactions {
     pub fn began(&mut self, program: usize, whose: &str, number: u64) {
         self.current.insert(program, self.all.len());
         let (whose, fate, records) = (whose.to_owned(), Fate::Open, BTreeMap::new());
-        self.all.push(Transaction { whose, number, fate, records });
+        self.all.push(Transaction { whose, number, fate, producer: None, records });
+    }
+
+    /// A coordinator told the producer's id of a transactional id.
+    pub fn producer(&mut self, transactional_id: &str, producer: i64) {
+        if self.producers.get(transactional_id) != Some(&producer) {
+            self.producers.insert(transactional_id.to_owned(), producer);
+        }
+    }
+
+    /// A leader appended the marker that ends a producer's transaction in a partition.
+    pub fn marker(&mut self, at: PartitionIndex, producer: i64, offset: i64, commits: bool) {
+        let markers = self.markers.entry((at, producer)).or_default();
+        // One that no follower had got is written again by the next leader, perhaps somewhere else.
+        markers.truncate(markers.partition_point(|(known, _)| *known < offset));
+        markers.push((offset, commits));
     }
 
     /// So many records of the program's transaction were acknowledged from `base` on.
     pub fn written(&mut self, program: usize, at: PartitionIndex, base: i64, count: usize) {
         let Some(&transaction) = self.current.get(&program) else { return };
+        self.all[transaction].producer = self.producers.get(&self.all[transaction].whose).copied();
         for offset in (base..).take(if base < 0 { 0 } else { count }) {
             self.of_record.insert((at, offset), transaction);
             self.all[transaction].records.entry((at, offset)).or_default();
@@ -102,9 +140,10 @@ impl Transactions {
         let Some(index) = self.current.remove(&program) else { return };
         self.all[index].fate = fate;
         if fate == Fate::Aborted {
-            let read = self.all[index].records.iter().find(|(_, read)| read.ever);
+            let read = self.all[index].records.iter().find(|(_, read)| read.ever && !read.told);
             if let Some((&(at, offset), _)) = read {
-                self.aborted_read(index, at, offset);
+                let transaction = self.name(index);
+                self.findings.push(Finding::AbortedRead { at, offset, transaction });
             }
         }
     }
@@ -112,17 +151,27 @@ impl Transactions {
     /// Somebody who reads committed transactions read a record; `finally` at the end of the run.
     pub fn read(&mut self, at: PartitionIndex, offset: i64, finally: bool) {
         let Some(&index) = self.of_record.get(&(at, offset)) else { return };
+        let marker = self.marker_behind(index, at, offset);
+        let aborted = self.all[index].fate == Fate::Aborted || marker == Some(Some(false));
+        let early = self.all[index].fate == Fate::Open && marker == Some(None);
         let read = self.all[index].records.get_mut(&(at, offset)).expect("it is one of its records");
-        let first = !read.ever;
         (read.ever, read.finally) = (true, read.finally || finally);
-        if first && self.all[index].fate == Fate::Aborted {
-            self.aborted_read(index, at, offset);
+        if read.told || !(aborted || early) {
+            return;
         }
+        read.told = true;
+        let transaction = self.name(index);
+        self.findings.push(match aborted {
+            true => Finding::AbortedRead { at, offset, transaction },
+            false => Finding::PrecommittedRead { at, offset, transaction },
+        });
     }
 
-    fn aborted_read(&mut self, index: usize, at: PartitionIndex, offset: i64) {
-        let transaction = self.name(index);
-        self.findings.push(Finding::AbortedRead { at, offset, transaction });
+    /// Whether the marker behind a record commits, if there is one; `None` if nobody knows whose marker to look for.
+    fn marker_behind(&self, index: usize, at: PartitionIndex, offset: i64) -> Option<Option<bool>> {
+        let producer = self.all[index].producer?;
+        let markers = self.markers.get(&(at, producer)).map_or(&[][..], Vec::as_slice);
+        Some(markers.get(markers.partition_point(|(known, _)| *known <= offset)).map(|(_, commits)| *commits))
     }
 
     fn name(&self, index: usize) -> (String, u64) {
@@ -153,6 +202,31 @@ impl Transactions {
     /// What was found since the last call.
     pub fn take(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
+    }
+}
+
+/// What is open in logs, and what coordinators know: a transaction that no coordinator will end hangs for ever, and with
+/// it everybody who reads committed transactions.
+#[derive(Clone, Debug, Default)]
+pub struct Hanging {
+    open: Vec<((String, i32), i64, i64)>,
+    unfinished: BTreeSet<i64>,
+}
+
+impl Hanging {
+    /// A partition's leader has a transaction of a producer open, since an offset.
+    pub fn open(&mut self, partition: (String, i32), producer: i64, since: i64) {
+        self.open.push((partition, producer, since));
+    }
+
+    /// A coordinator has not yet completed a transaction of a producer.
+    pub fn unfinished(&mut self, producer: i64) {
+        self.unfinished.insert(producer);
+    }
+
+    /// Where something hangs: partition, producer, first offset.
+    pub fn found(&self) -> impl Iterator<Item = &((String, i32), i64, i64)> {
+        self.open.iter().filter(|(_, producer, _)| !self.unfinished.contains(producer))
     }
 }
 
@@ -231,5 +305,57 @@ mod tests {
             transactions.judge(|_| WHOLE);
             assert_eq!(!transactions.take().is_empty(), torn, "{seen} of 4");
         }
+    }
+
+    #[test]
+    fn a_record_is_read_once_its_marker_commits() {
+        let transaction = ("copier".to_owned(), 0);
+        let mut history = History::default();
+        let at = history.partition("t", 0);
+        let told = |marker: Option<bool>| {
+            let mut transactions = Transactions::default();
+            transactions.began(0, "copier", 0);
+            transactions.producer("copier", 4000);
+            transactions.written(0, at, 10, 2);
+            transactions.marker(at, 4000, 9, true);
+            transactions.marker(at, 4001, 12, true);
+            if let Some(commits) = marker {
+                transactions.marker(at, 4000, 13, commits);
+            }
+            transactions.read(at, 11, false);
+            transactions.read(at, 11, true);
+            transactions.ended(0, if marker == Some(true) { Fate::Committed } else { Fate::Aborted });
+            transactions.take()
+        };
+        assert_eq!(told(Some(true)), []);
+        let (offset, of) = (11, transaction.clone());
+        assert_eq!(told(None), [Finding::PrecommittedRead { at, offset, transaction: of }]);
+        assert_eq!(told(Some(false)), [Finding::AbortedRead { at, offset, transaction }]);
+    }
+
+    #[test]
+    fn a_marker_that_was_cut_off_is_written_again() {
+        let at = History::default().partition("t", 0);
+        let mut transactions = Transactions::default();
+        transactions.began(0, "copier", 0);
+        transactions.producer("copier", 7);
+        transactions.written(0, at, 3, 1);
+        for offset in [5, 9, 4] {
+            transactions.marker(at, 7, offset, true);
+        }
+        assert_eq!(transactions.markers[&(at, 7)], [(4, true)]);
+        transactions.read(at, 3, false);
+        assert_eq!(transactions.take(), []);
+    }
+
+    #[test]
+    fn what_no_coordinator_knows_hangs() {
+        let mut hanging = Hanging::default();
+        hanging.open(("t".to_owned(), 0), 7, 3);
+        hanging.open(("t".to_owned(), 1), 8, 5);
+        hanging.unfinished(8);
+        hanging.unfinished(9);
+        let found: Vec<_> = hanging.found().collect();
+        assert_eq!(found, [&(("t".to_owned(), 0), 7, 3)]);
     }
 }

@@ -150,6 +150,15 @@ pub fn producer_names(scenario: &Scenario) -> Vec<String> {
     scenario.clients.iter().filter(produces).flat_map(Client::processes).collect()
 }
 
+/// How many keys each producer's messages have, in the same order; 0: none.
+pub fn producer_keys(scenario: &Scenario) -> Vec<u64> {
+    let keys = |c: &Client| match c.kind {
+        ClientKind::Producer { keys, .. } => vec![keys; c.processes().len()],
+        _ => Vec::new(),
+    };
+    scenario.clients.iter().flat_map(keys).collect()
+}
+
 fn names(scenario: &Scenario) -> Names {
     Names::new(producer_names(scenario).iter().map(|n| Arc::from(n.as_str())).collect())
 }

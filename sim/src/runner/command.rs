@@ -25,6 +25,10 @@ pub async fn play(
     number: u32,
     report: &mut StepReport,
 ) -> Result<(), Stop> {
+    let resets = command.words.iter().any(|w| w == "--reset-offsets" || w == "--delete-offsets");
+    if resets {
+        player.observer.groups.reset_begins();
+    }
     let name = command.background.clone().unwrap_or_else(|| format!("command-{number}"));
     let proc = launch(player, stage, command, &name).await?;
     if command.background.is_some() {
@@ -36,6 +40,9 @@ pub async fn play(
     if !ended {
         stage.stop(proc).await.map_err(|e| Stop::Expectation(e.to_string()))?;
         player.observer.observe(stage.world_mut());
+    }
+    if resets {
+        player.observer.groups.reset_ends();
     }
     let console = player.observer.consoles.remove(&proc).unwrap_or_default();
     let exit = stage.world().exit_code(proc).unwrap_or(TERMINATED);

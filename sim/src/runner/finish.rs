@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use broker_core::coordinator::TRANSACTION_TOPIC;
+
 use super::build;
 use super::evaluate;
 use super::play::{Player, Stop};
 use super::view::Look;
+use crate::checkers::transactions::Hanging;
 use crate::scenario::{Client, ClientKind, WantedViolation, WantedViolations};
 use crate::world::{self, ProcId, ProcState, Stage};
 
@@ -24,6 +27,8 @@ impl Player {
         self.read_everything(stage).await?;
         stage.world_mut().check_nodes()?;
         let at = stage.world().now();
+        let hanging = self.hanging(stage.world());
+        self.observer.hanging(at, &hanging);
         self.observer.judge(at);
         self.final_expectations(stage)
     }
@@ -201,6 +206,28 @@ impl Player {
             return Err(Stop::Liveness(text));
         }
         Ok(())
+    }
+
+    /// What is open in the logs of leaders, and what coordinators will end. Where a coordinator is missing, nobody knows.
+    fn hanging(&self, world: &world::World) -> Hanging {
+        let mut hanging = Hanging::default();
+        let topic = TRANSACTION_TOPIC;
+        let count = self.observer.partitions.keys().filter(|(known, _)| known == topic).count() as i32;
+        let brokers = self.scenario.cluster.nodes.iter().filter_map(|def| world.node(world.proc(&def.name)?));
+        let coordinators: Vec<_> = brokers.filter_map(|node| node.transactions()).collect();
+        if (0..count).any(|partition| !coordinators.iter().any(|c| c.coordinates(partition))) {
+            return hanging;
+        }
+        coordinators.iter().flat_map(|c| c.unfinished()).for_each(|producer| hanging.unfinished(producer));
+        let look = Look { player: self, world };
+        for (topic, partition) in
+            self.observer.partitions.keys().filter(|(topic, _)| !topic.starts_with("__"))
+        {
+            for (since, producer) in look.open_since(topic, *partition) {
+                hanging.open((topic.clone(), *partition), producer, since);
+            }
+        }
+        hanging
     }
 
     /// Where a transaction is still open, the reader could not see what lies behind its begin.

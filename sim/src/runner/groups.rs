@@ -4,11 +4,13 @@
 //! process lived until then. What a killed consumer had polled and not processed does not count, whatever it had
 //! committed: by `processed`, `reprocessed` and `missed` at-most-once and at-least-once can be told apart.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use client::Polled;
+use broker_core::coordinator::{GROUP_TOPIC, TRANSACTION_TOPIC, partition_for};
+use client::{Polled, TopicPartition};
 
 use crate::checkers::history::PartitionIndex;
+use crate::scenario::{ClientKind, Scenario};
 
 /// Records of one poll and one partition that are being processed.
 #[derive(Clone, Debug)]
@@ -145,6 +147,41 @@ impl Processing {
     }
 }
 
+/// The groups and transactional ids of a scenario, each of which has a coordinator.
+#[derive(Clone, Debug, Default)]
+pub struct Coordinated {
+    groups: BTreeSet<String>,
+    transactional_ids: BTreeSet<String>,
+}
+
+impl Coordinated {
+    /// Of a scenario's clients.
+    pub fn of(scenario: &Scenario) -> Coordinated {
+        let mut all = Coordinated::default();
+        for client in &scenario.clients {
+            match &client.kind {
+                ClientKind::Consumer { group: Some(group), .. } | ClientKind::Transactional { group, .. } => {
+                    all.groups.insert(group.clone());
+                }
+                _ => {}
+            }
+            all.transactional_ids.extend(client.config.get("transactional.id").cloned());
+        }
+        all
+    }
+
+    /// What the leader of a partition of a coordinators' topic, which has `count` of them, is the coordinator of.
+    pub fn by(&self, partition: &TopicPartition, count: i32) -> Vec<String> {
+        let (what, ids) = match &*partition.topic {
+            GROUP_TOPIC => ("group", &self.groups),
+            TRANSACTION_TOPIC => ("transactional id", &self.transactional_ids),
+            _ => return Vec::new(),
+        };
+        let here = |id: &&String| count > 0 && partition_for(id, count) == partition.partition;
+        ids.iter().filter(here).map(|id| format!("is the coordinator of {what} {id}")).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +235,21 @@ mod tests {
         assert_eq!(group.missed(Some(at), 130), 0);
         assert_eq!(group.missed(Some(at), 140), 10);
         assert_eq!(group.missed(None, 7), 7);
+    }
+
+    #[test]
+    fn whose_coordinator_leads_a_partition() {
+        let all = Coordinated {
+            groups: ["billing".to_owned(), "shipping".to_owned()].into(),
+            transactional_ids: ["billing".to_owned()].into(),
+        };
+        let at = |topic: &str, partition| all.by(&TopicPartition::new(topic, partition), 50);
+        let of_billing = partition_for("billing", 50);
+        assert_ne!(of_billing, partition_for("shipping", 50));
+        assert_eq!(at(GROUP_TOPIC, of_billing), ["is the coordinator of group billing"]);
+        assert_eq!(at(TRANSACTION_TOPIC, of_billing), ["is the coordinator of transactional id billing"]);
+        assert_eq!(at(TRANSACTION_TOPIC, partition_for("shipping", 50)), [""; 0]);
+        assert_eq!(at("purchases", of_billing), [""; 0]);
+        assert_eq!(all.by(&TopicPartition::new(GROUP_TOPIC, 0), 0), [""; 0]);
     }
 }

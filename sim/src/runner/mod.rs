@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use reports::{ClientReport, PartitionReport, RunReport, Verdict, ViolationReport};
+use reports::{ClientReport, GroupReport, PartitionReport, RunReport, Verdict, ViolationReport};
 
 use crate::scenario::{ClientKind, Scenario};
 use crate::world::{self, DigestTrail, World};
@@ -169,6 +169,7 @@ fn report(
         steps,
         violations: violations(player),
         clients: clients(scenario, player),
+        groups: groups(scenario, world, player),
         options: effective_options(scenario),
         timeline: player.observer.timeline.clone(),
         partitions: partitions(world, player),
@@ -208,6 +209,9 @@ fn clients(scenario: &Scenario, player: &Player) -> BTreeMap<String, ClientRepor
             lost: stats.lost,
             duplicated: stats.duplicated,
             received: stats.received,
+            processed: stats.processed,
+            committed: stats.committed,
+            aborted: stats.aborted,
             last_error: stats.last_error.map(str::to_owned),
             latency_ms: quantile(0.5)
                 .zip(quantile(0.99))
@@ -217,6 +221,33 @@ fn clients(scenario: &Scenario, player: &Player) -> BTreeMap<String, ClientRepor
         clients.insert(client.name.clone(), report);
     }
     clients
+}
+
+/// The groups of the scenario's clients, as their coordinators know them at the end.
+fn groups(scenario: &Scenario, world: &World, player: &Player) -> BTreeMap<String, GroupReport> {
+    let look = view::Look { player, world };
+    let mut groups = BTreeMap::new();
+    for client in &scenario.clients {
+        let group = match &client.kind {
+            ClientKind::Consumer { group: Some(group), .. } | ClientKind::Transactional { group, .. } => {
+                group
+            }
+            _ => continue,
+        };
+        let Ok(found) = evaluate::View::group(&look, group) else { continue };
+        let report = GroupReport {
+            state: found.state,
+            members: found.members as u64,
+            rebalances: u64::try_from(found.rebalances).unwrap_or(0),
+            committed: found.committed,
+            lag: found.lag,
+            processed: found.processed,
+            reprocessed: found.reprocessed,
+            missed: found.missed,
+        };
+        groups.insert(group.clone(), report);
+    }
+    groups
 }
 
 fn partitions(world: &World, player: &Player) -> Vec<PartitionReport> {

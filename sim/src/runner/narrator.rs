@@ -5,6 +5,7 @@
 
 use broker_core::event::{ChangeReason, Event, FenceReason, GroupAssignment, PartitionState};
 use client::ClientEvent;
+use client::event::TransactionEnd;
 use reports::Tone;
 
 /// A line of the timeline: what happened, and its tone. `None` for what is not told.
@@ -95,6 +96,22 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
             told(format!("group {group}, generation {generation}: {}", all.join("; ")), Tone::Good)
         }
         Event::GroupDeleted { group } => told(format!("deleted group {group}"), Tone::Plain),
+        Event::TransactionStateChanged { transactional_id: id, to, .. } => match *to {
+            "CompleteCommit" => told(format!("transaction of {id}: committed"), Tone::Good),
+            "CompleteAbort" => told(format!("transaction of {id}: aborted"), Tone::Bad),
+            _ => None,
+        },
+        Event::SegmentsDeleted { partition, count, why } if !partition.topic.starts_with("__") => {
+            let segments = if *count == 1 { "segment" } else { "segments" };
+            told(format!("{partition}: {count} {segments} deleted: {why}"), Tone::Plain)
+        }
+        Event::LogCleaned { partition, first_dirty, bytes_before, bytes_after }
+            if !partition.topic.starts_with("__") =>
+        {
+            let text =
+                format!("{partition}: compacted up to {first_dirty}, {bytes_before} bytes -> {bytes_after}");
+            told(text, Tone::Plain)
+        }
         Event::Warning { text } => told(text.clone(), Tone::Bad),
         _ => None,
     }
@@ -195,7 +212,7 @@ pub fn ids(all: &[i32]) -> String {
 /// A line of the timeline for a client's event.
 pub fn client_event(event: &ClientEvent) -> Option<(String, Tone)> {
     match event {
-        ClientEvent::ConsumerFailed { error, message } => {
+        ClientEvent::ConsumerFailed { error, message } | ClientEvent::ProducerFailed { error, message } => {
             Some((format!("failed: {error}: {message}"), Tone::Bad))
         }
         ClientEvent::PositionReset { partition, from: Some(from), to, reason } => {
@@ -203,6 +220,9 @@ pub fn client_event(event: &ClientEvent) -> Option<(String, Tone)> {
         }
         ClientEvent::PartitionsLost { partitions: lost, .. } if !lost.is_empty() => {
             Some((format!("lost {}: the group went on without it", partitions(lost)), Tone::Bad))
+        }
+        ClientEvent::TransactionEnded { number, end: TransactionEnd::Indefinite, .. } => {
+            Some((format!("transaction {number}: no answer tells whether it was committed"), Tone::Bad))
         }
         ClientEvent::CommitFailed { error, .. } => Some((format!("commit failed: {error}"), Tone::Bad)),
         ClientEvent::Warning { text } => Some((text.clone(), Tone::Bad)),

@@ -6,20 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use broker_core::event::{Event, PartitionState};
+use broker_core::event::{Event, PartitionState, TopicPartition};
 use broker_core::metadata::MetadataImage;
 use client::event::TransactionEnd;
-use client::{ClientEvent, Fate, Made, Polled};
+use client::{ClientEvent, Fate, Made, Polled, ResetReason};
 use reports::{TimelineEntry, Tone};
 
-use super::groups::Processing;
+use super::groups::{Coordinated, Processing};
 use super::narrator;
 use super::stats::ClientStats;
+use crate::checkers::groups::Groups;
 use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIndex};
 use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Replicas;
-use crate::checkers::transactions::{Fate as TransactionFate, Finding as TransactionFinding, Transactions};
+use crate::checkers::transactions::{
+    Fate as TransactionFate, Finding as TransactionFinding, Hanging, Transactions,
+};
 use crate::checkers::{Breach, Subject};
 use crate::scenario::{Client, ClientKind, Scenario};
 use crate::world::{Happened, ProcEvent, ProcId, SimTime, What, World};
@@ -112,6 +115,10 @@ pub struct Observer {
     final_reads: BTreeMap<(String, i32), FinalRead>,
     replicas: Replicas,
     quorum: Quorum,
+    /// What groups own and commit.
+    pub groups: Groups,
+    /// The groups and transactional ids of the scenario: whose coordinators are told.
+    coordinated: Coordinated,
     /// What the configuration and the faults so far promise.
     pub promise: Promise,
     /// What consumers do with what they read.
@@ -147,6 +154,10 @@ impl Observer {
             names.insert(client.name.clone());
             names.extend(client.processes());
         }
+        let mut history = History::default();
+        for (number, keys) in super::build::producer_keys(scenario).into_iter().enumerate() {
+            history.keys(number as u32, keys);
+        }
         let (made, transactions) = (0, 0);
         let clients = names.into_iter().map(|name| ClientView {
             name,
@@ -162,11 +173,13 @@ impl Observer {
             clients: clients.collect(),
             consoles: BTreeMap::new(),
             node_events: BTreeMap::new(),
-            history: History::default(),
+            history,
             transactions: Transactions::default(),
             final_reads: BTreeMap::new(),
             replicas: Replicas::default(),
             quorum: Quorum::default(),
+            groups: Groups::default(),
+            coordinated: Coordinated::of(scenario),
             promise,
             processing: Processing::default(),
             findings: Vec::new(),
@@ -359,6 +372,7 @@ impl Observer {
             // What was done until then was done.
             self.pass_to(at);
             self.processing.gone(role.own);
+            self.groups.gone(role.own);
             self.clients[role.own].owned.clear();
         }
         let tone = match event {
@@ -377,6 +391,7 @@ impl Observer {
     fn node_event(&mut self, world: &World, at: SimTime, proc: ProcId, name: &str, id: i32, event: &Event) {
         self.replicas.hear(id, event);
         self.quorum.hear(id, event);
+        self.groups.hear(event);
         match event {
             Event::PartitionChanged { partition, after, .. } => {
                 self.unclean(partition.topic.as_ref(), partition.partition, after);
@@ -393,6 +408,20 @@ impl Observer {
                 let at = self.history.partition(&partition.topic, partition.partition);
                 self.history.log_start(at, *to);
             }
+            Event::LogCleaned { partition, first_dirty, .. } => {
+                let at = self.history.partition(&partition.topic, partition.partition);
+                self.history.cleaned(at, *first_dirty);
+            }
+            Event::TransactionStateChanged { transactional_id, producer_id, .. } => {
+                self.transactions.producer(transactional_id, *producer_id);
+            }
+            Event::TransactionMarkerAppended { partition, producer_id, commit, offset, .. }
+                if !partition.topic.starts_with("__") =>
+            {
+                let at = self.history.partition(&partition.topic, partition.partition);
+                self.transactions.marker(at, *producer_id, *offset, *commit);
+            }
+            Event::CoordinatorLoaded { partition, .. } => self.coordinator_moved(at, name, partition),
             _ => {}
         }
         if let Some((kind, partition)) = narrator::named(event) {
@@ -431,8 +460,17 @@ impl Observer {
     }
 
     fn take_breaches(&mut self, at: SimTime) {
-        for breach in self.replicas.take().into_iter().chain(self.quorum.take()) {
+        let found = self.replicas.take().into_iter().chain(self.quorum.take()).chain(self.groups.take());
+        for breach in found {
             self.found(at, breach);
+        }
+    }
+
+    /// A broker begins to answer for groups or transactional ids of the scenario.
+    fn coordinator_moved(&mut self, at: SimTime, name: &str, partition: &TopicPartition) {
+        let count = self.partitions.keys().filter(|(topic, _)| **topic == *partition.topic).count() as i32;
+        for text in self.coordinated.by(partition, count) {
+            self.tell(at, name, text, Tone::Plain);
         }
     }
 
@@ -459,6 +497,17 @@ impl Observer {
             text: breach.text,
             count: 1,
         });
+    }
+
+    /// What is open in logs although no coordinator will end it.
+    pub fn hanging(&mut self, at: SimTime, hanging: &Hanging) {
+        for ((topic, partition), producer, since) in hanging.found() {
+            let text = format!(
+                "A transaction of producer {producer} is open in {topic}-{partition} since offset {since}. No coordinator has it unfinished, so nobody will end it, and who reads committed transactions waits for ever."
+            );
+            let subject = Subject::Partition(topic.clone(), *partition);
+            self.found(at, Breach { name: "HangingTransaction", subject, text });
+        }
     }
 
     // --- clients
@@ -514,12 +563,22 @@ impl Observer {
                 self.each_stats(role, |s| s.last_error = Some(error));
             }
             ClientEvent::Polled(polled) => self.polled(at, role, polled),
-            ClientEvent::PartitionsAssigned { owned, .. } => {
+            ClientEvent::GroupJoined { group, generation, .. } => {
+                self.groups.joined(role.own, group, *generation);
+            }
+            ClientEvent::PartitionsAssigned { group, owned, .. } => {
+                self.groups.owns(role.own, group, owned);
                 let places = owned.iter().map(|p| self.history.partition(&p.topic, p.partition)).collect();
                 self.clients[role.own].owned = places;
             }
-            ClientEvent::PartitionsRevoked { partitions, .. }
-            | ClientEvent::PartitionsLost { partitions, .. } => {
+            ClientEvent::PositionReset { partition, reason, .. }
+                if matches!(reason, ResetReason::OutOfRange | ResetReason::Truncation) =>
+            {
+                self.groups.set_back(partition);
+            }
+            ClientEvent::PartitionsRevoked { group, partitions }
+            | ClientEvent::PartitionsLost { group, partitions } => {
+                self.groups.gives_up(role.own, group, partitions);
                 for p in partitions {
                     let place = self.history.partition(&p.topic, p.partition);
                     self.clients[role.own].owned.remove(&place);
@@ -533,6 +592,7 @@ impl Observer {
             self.tell(at, name, text, tone);
         }
         self.take_anomalies(at);
+        self.take_breaches(at);
     }
 
     fn transaction_ended(&mut self, at: SimTime, role: ClientRole, end: TransactionEnd, messages: u64) {
@@ -657,6 +717,13 @@ impl Observer {
                 offset,
                 transaction,
                 "was aborted. Somebody who reads committed transactions read",
+            ),
+            TransactionFinding::PrecommittedRead { at, offset, transaction } => (
+                "precommitted-read",
+                at,
+                offset,
+                transaction,
+                "was not decided yet when somebody who reads committed transactions read",
             ),
             TransactionFinding::Lost { at, offset, transaction } => {
                 ("lost-write", at, offset, transaction, "was committed. A reader of everything did not find")

@@ -44,6 +44,13 @@ impl Look<'_> {
         Some(replica.log?.last_stable_offset() < replica.high_watermark)
     }
 
+    /// The transactions that are open in a partition's log: first offset and producer. None without a running leader.
+    pub fn open_since(&self, topic: &str, partition: i32) -> Vec<(i64, i64)> {
+        let state = self.player.observer.partitions.get(&(topic.to_owned(), partition));
+        let log = state.and_then(|state| self.replica(state.leader, topic, partition)?.1.log);
+        log.map_or_else(Vec::new, |log| log.open_transactions().collect())
+    }
+
     /// All record bytes of a replica, segment by segment.
     fn log_bytes(&self, broker: i32, topic: &str, partition: i32) -> Option<Vec<u8>> {
         let (host, replica) = self.replica(broker, topic, partition)?;

@@ -424,6 +424,19 @@ impl TransactionCoordinator {
         self.shards.values().flat_map(|shard| shard.entries.iter().map(|(id, entry)| (id, entry.now.state)))
     }
 
+    /// Whether this broker has read a partition of the transactions' log, and coordinates what lies there.
+    pub fn coordinates(&self, partition: i32) -> bool {
+        self.shards.contains_key(&partition)
+    }
+
+    /// The producers whose transactions this broker coordinates and has not completed, for checkers.
+    pub fn unfinished(&self) -> impl Iterator<Item = i64> + '_ {
+        use TransactionState::{CompleteAbort, CompleteCommit, Dead, Empty};
+        let entries = self.shards.values().flat_map(|shard| shard.entries.values());
+        let open = entries.filter(|e| !matches!(e.now.state, Empty | CompleteCommit | CompleteAbort | Dead));
+        open.flat_map(|e| [e.now.producer_id, e.now.previous_producer_id])
+    }
+
     /// What must hold between inputs.
     pub fn check_invariants(&self) {
         for shard in self.shards.values() {
