@@ -144,6 +144,27 @@ impl NodeConfig {
         parse(&self.topic_value(dynamic, name)).or_else(|| parse(default)).unwrap_or(0)
     }
 
+    /// A topic's fraction in force, in millionths.
+    pub fn topic_millionths(&self, dynamic: Dynamic<'_>, name: &str) -> i64 {
+        let parse = |text: &str| match topic_key(name).map(|k| k.parse(text)) {
+            Some(Ok(Value::Millionths(n))) => Some(n),
+            _ => None,
+        };
+        let default = topic_key(name).and_then(|k| k.default).unwrap_or("0");
+        parse(&self.topic_value(dynamic, name)).or_else(|| parse(default)).unwrap_or(0)
+    }
+
+    /// A node's fraction in force, in millionths. Panics if there is no such setting.
+    pub fn node_millionths(&self, dynamic: Dynamic<'_>, name: &str) -> i64 {
+        let key = node_key(name).unwrap_or_else(|| panic!("{name} is not a node's setting"));
+        let parse = |text: &str| match key.parse(text) {
+            Ok(Value::Millionths(n)) => Some(n),
+            _ => None,
+        };
+        let parsed = self.node_value(dynamic, name).and_then(parse);
+        parsed.or_else(|| key.default.and_then(parse)).unwrap_or(0)
+    }
+
     /// A node's number in force. Panics if there is no such setting.
     pub fn node_number(&self, dynamic: Dynamic<'_>, name: &str) -> i64 {
         let key = node_key(name).unwrap_or_else(|| panic!("{name} is not a node's setting"));
@@ -184,9 +205,12 @@ impl NodeConfig {
         let segment_bytes = internal_segment
             .and_then(|v| v.trim().parse::<i64>().ok())
             .unwrap_or_else(|| number("segment.bytes"));
+        let compact = has("compact");
+        let max_compaction_lag_ms = number("max.compaction.lag.ms");
+        let segment_ms = number("segment.ms");
         LogConfig {
             segment_bytes: segment_bytes as u32,
-            segment_ms: number("segment.ms"),
+            segment_ms: if compact { segment_ms.min(max_compaction_lag_ms.max(0)) } else { segment_ms },
             segment_jitter_ms: 0,
             segment_index_bytes: number("segment.index.bytes") as u32,
             index_interval_bytes: number("index.interval.bytes") as u32,
@@ -198,10 +222,14 @@ impl NodeConfig {
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
             compression: self.target_compression(dynamic),
-            compact: has("compact"),
+            compact,
             delete: has("delete"),
             retention_ms: number("retention.ms"),
             retention_bytes: number("retention.bytes"),
+            min_cleanable_ratio: self.topic_millionths(dynamic, "min.cleanable.dirty.ratio"),
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
+            max_compaction_lag_ms,
+            delete_retention_ms: number("delete.retention.ms"),
             flush_messages: number("flush.messages"),
             flush_ms: number("flush.ms"),
             file_delete_delay_ms: number("file.delete.delay.ms"),

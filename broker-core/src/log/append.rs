@@ -392,7 +392,11 @@ impl Log {
         if !active.should_roll(disk, config, params).map_err(AppendError::Disk)? {
             return Ok(false);
         }
-        self.roll(now, disk, codecs, first_offset).map_err(|error| match error {
+        // A leader's compaction leaves gaps in what a follower appends. Segments join all the same, so that recovery can
+        // tell a segment that is missing; Kafka begins the segment behind the gap.
+        let joins = params.last_offset - self.next_offset <= i64::from(i32::MAX);
+        let base = if joins { self.next_offset } else { first_offset };
+        self.roll(now, disk, codecs, base).map_err(|error| match error {
             LogError::Disk { error, .. } => AppendError::Disk(error),
             LogError::Malformed { .. } => AppendError::Disk(crate::disk::DiskError::Io),
         })?;

@@ -32,7 +32,7 @@ pub enum TargetCompression {
 pub struct LogConfig {
     /// `segment.bytes`.
     pub segment_bytes: u32,
-    /// `segment.ms`.
+    /// `segment.ms`; of a compacted topic at most `max.compaction.lag.ms`, since only closed segments are cleaned.
     pub segment_ms: i64,
     /// What the driver drew below `segment.jitter.ms`; subtracted from `segment_ms`.
     pub segment_jitter_ms: i64,
@@ -58,6 +58,14 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// `retention.bytes`; negative for no limit.
     pub retention_bytes: i64,
+    /// `min.cleanable.dirty.ratio`, in millionths.
+    pub min_cleanable_ratio: i64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
     /// `flush.messages`.
     pub flush_messages: i64,
     /// `flush.ms`.
@@ -83,6 +91,10 @@ impl Default for LogConfig {
             delete: true,
             retention_ms: 604_800_000,
             retention_bytes: -1,
+            min_cleanable_ratio: 500_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             file_delete_delay_ms: 60_000,

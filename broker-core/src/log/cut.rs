@@ -4,6 +4,7 @@
 //! of the real world may still be under way.
 
 use alloc::vec::Vec;
+use smallvec::SmallVec;
 use wire::Codecs;
 use wire::drive::Now;
 
@@ -11,6 +12,29 @@ use super::producer::snapshot_offset;
 use super::segment::{Segment, at, path};
 use super::{Deletion, Log, LogError, ReadError, Truncated};
 use crate::disk::{Disk, DiskError};
+
+/// Why segments were deleted, in Kafka's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteReason {
+    /// They lie below the log start offset.
+    #[error("log start offset {0} breach")]
+    LogStartOffset(i64),
+    /// `retention.ms`.
+    #[error("retention time {0}ms breach")]
+    Time(i64),
+    /// `retention.bytes`.
+    #[error("retention size {0} bytes breach")]
+    Size(i64),
+}
+
+/// Segments that were deleted for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many.
+    pub count: usize,
+    /// Why.
+    pub why: DeleteReason,
+}
 
 impl Log {
     /// Cuts everything from `offset` on, because a leader says that it is not what was agreed upon.
@@ -36,6 +60,8 @@ impl Log {
             self.truncate_fully_and_start_at(now, disk, offset)?;
             return Ok(Truncated { from, to: offset, below_high_watermark });
         }
+        self.end_cleaning(disk)?;
+        self.cleaned_to = self.cleaned_to.map(|to| to.min(offset));
         let keep = self.segments.partition_point(|s| s.base <= offset);
         self.drop_segments(now, disk, keep..self.segments.len())?;
         let log_path = path(&self.dir, self.active().base, "log");
@@ -63,6 +89,8 @@ impl Log {
         offset: i64,
     ) -> Result<(), LogError> {
         assert!(offset >= 0, "{}: start at {offset}", self.dir);
+        self.end_cleaning(disk)?;
+        self.cleaned_to = self.cleaned_to.map(|to| to.min(offset));
         self.remove_snapshots_above(disk, -1)?;
         self.producers.clear(offset);
         self.drop_segments(now, disk, 0..self.segments.len())?;
@@ -97,35 +125,44 @@ impl Log {
     }
 
     /// Deletes whole segments: those below the log start offset, and with `cleanup.policy` `delete` by
-    /// `retention.bytes` and `retention.ms`. Never what lies at or above the high watermark. How many went.
+    /// `retention.bytes` and `retention.ms`. Never what lies at or above the high watermark. What went, and why.
     pub fn delete_old_segments(
         &mut self,
         now: Now,
         disk: &mut dyn Disk,
         codecs: &dyn Codecs,
-    ) -> Result<usize, LogError> {
+    ) -> Result<SmallVec<[Deleted; 1]>, LogError> {
+        let mut deleted = SmallVec::new();
+        let mut note = |count, why| {
+            if count > 0 {
+                deleted.push(Deleted { count, why });
+            }
+        };
         let start = self.log_start_offset;
-        let mut deleted = self.delete_while(now, disk, codecs, |log, i| {
+        let count = self.delete_while(now, disk, codecs, |log, i| {
             log.segments.get(i + 1).is_some_and(|next| next.base <= start)
         })?;
+        note(count, DeleteReason::LogStartOffset(start));
         if !self.config.delete {
             return Ok(deleted);
         }
         let retention_bytes = self.config.retention_bytes;
-        if let Ok(retention_bytes) = u64::try_from(retention_bytes) {
-            let mut above = self.size_bytes().saturating_sub(retention_bytes);
-            deleted += self.delete_while(now, disk, codecs, |log, i| {
+        if let Ok(limit) = u64::try_from(retention_bytes) {
+            let mut above = self.size_bytes().saturating_sub(limit);
+            let count = self.delete_while(now, disk, codecs, |log, i| {
                 let size = u64::from(log.segments[i].size);
                 let delete = above >= size && above > 0;
                 above -= if delete { size } else { 0 };
                 delete
             })?;
+            note(count, DeleteReason::Size(retention_bytes));
         }
         if self.config.retention_ms >= 0 {
             let retention_ms = self.config.retention_ms;
-            deleted += self.delete_while(now, disk, codecs, |log, i| {
+            let count = self.delete_while(now, disk, codecs, |log, i| {
                 now.wall_ms.saturating_sub(log.segments[i].retention_timestamp()) > retention_ms
             })?;
+            note(count, DeleteReason::Time(retention_ms));
         }
         Ok(deleted)
     }
@@ -150,6 +187,7 @@ impl Log {
         if count == 0 {
             return Ok(0);
         }
+        self.end_cleaning(disk)?;
         if count == self.segments.len() {
             self.roll(now, disk, codecs, self.next_offset)?;
         }
@@ -169,8 +207,13 @@ impl Log {
         range: core::ops::Range<usize>,
     ) -> Result<(), LogError> {
         let gone: Vec<Segment> = self.segments.drain(range).collect();
+        self.retire(now, disk, &gone)
+    }
+
+    /// Closes segments that are no longer the log's and renames their files to `.deleted`.
+    pub(super) fn retire(&mut self, now: Now, disk: &mut dyn Disk, gone: &[Segment]) -> Result<(), LogError> {
         let mut paths = Vec::new();
-        for segment in &gone {
+        for segment in gone {
             segment.close(disk);
             for ext in Segment::extensions() {
                 let from = path(&self.dir, segment.base, ext);

@@ -59,6 +59,7 @@ pub struct LogDir {
     recovery_points: checkpoint::Offsets,
     high_watermarks: checkpoint::Offsets,
     log_starts: checkpoint::Offsets,
+    cleaner_offsets: checkpoint::Offsets,
 }
 
 /// The topic and partition in a directory's name.
@@ -116,10 +117,12 @@ impl LogDir {
         let recovery_points = offsets(checkpoint::RECOVERY_POINTS)?;
         let high_watermarks = offsets(checkpoint::HIGH_WATERMARKS)?;
         let log_starts = offsets(checkpoint::LOG_STARTS)?;
+        let cleaner_offsets = offsets(checkpoint::CLEANER_OFFSETS)?;
         Ok(LogDir {
             recovery_points,
             high_watermarks,
             log_starts,
+            cleaner_offsets,
             path: path.to_string(),
             meta,
             clean: mark.is_some(),
@@ -155,6 +158,11 @@ impl LogDir {
             log_start_offset: from(&self.log_starts),
             high_watermark: from(&self.high_watermarks),
         }
+    }
+
+    /// The first offset of a partition that no cleaning has seen, from `cleaner-offset-checkpoint`.
+    pub fn cleaner_offset(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.cleaner_offsets.get(&(topic.to_string(), partition)).copied()
     }
 
     /// The cluster's id in `meta.properties`.
@@ -212,6 +220,15 @@ impl LogDir {
         entries: impl Iterator<Item = (&'a str, i32, i64)>,
     ) -> Ticket {
         self.write(disk, checkpoint::LOG_STARTS, checkpoint::offsets_text(entries))
+    }
+
+    /// Writes `cleaner-offset-checkpoint` for all logs of this directory that were ever cleaned.
+    pub fn write_cleaner_offsets<'a>(
+        &self,
+        disk: &mut dyn Disk,
+        entries: impl Iterator<Item = (&'a str, i32, i64)>,
+    ) -> Ticket {
+        self.write(disk, checkpoint::CLEANER_OFFSETS, checkpoint::offsets_text(entries))
     }
 
     /// Marks the directory clean: only after every log in it was closed and its tickets have come back, and the

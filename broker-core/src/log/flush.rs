@@ -187,6 +187,9 @@ impl Log {
 
     /// A ticket of [`Log::take_tickets`] came back.
     pub fn synced(&mut self, ticket: Ticket, result: Result<(), DiskError>) -> Synced {
+        if let Some(cleaning) = &mut self.cleaning {
+            cleaning.synced(ticket);
+        }
         self.flusher.synced(ticket, result, &mut self.recovery_point)
     }
 

@@ -87,6 +87,8 @@ impl Log {
             producers: Producers::default(),
             flusher: Flusher::new(now.mono, created, created || !state.clean),
             deletions: VecDeque::new(),
+            cleaned_to: None,
+            cleaning: None,
             config,
         };
         let changed =

@@ -16,6 +16,7 @@
 mod append;
 mod batch;
 pub mod checkpoint;
+mod cleaner;
 mod config;
 mod cut;
 mod dir;
@@ -24,6 +25,7 @@ mod error;
 mod flush;
 mod index;
 mod loader;
+mod offset_map;
 mod producer;
 mod producers;
 mod read;
@@ -34,6 +36,7 @@ mod tests;
 mod txn_index;
 mod validate;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -51,7 +54,9 @@ use segment::{Segment, at};
 use tail::Tail;
 
 pub use append::AppendTerms;
+pub use cleaner::{Cleaned, CleaningStep, CleaningTerms, Dirtiness};
 pub use config::{LogConfig, TargetCompression, TimestampType};
+pub use cut::{DeleteReason, Deleted};
 pub use dir::{LogDir, PartitionDir, PartitionDirKind};
 pub use error::{AppendError, LogError, ReadError, RecordError};
 pub use producer::{ActiveProducer, Guard, Verification};
@@ -209,6 +214,9 @@ pub struct Log {
     flusher: Flusher,
     /// Files to remove after `file.delete.delay.ms`, in the order of their time.
     deletions: VecDeque<Deletion>,
+    /// All below was cleaned, as `cleaner-offset-checkpoint` says; absent before the first cleaning.
+    cleaned_to: Option<i64>,
+    cleaning: Option<Box<cleaner::Cleaning>>,
 }
 
 /// Renamed files that wait for their removal.
@@ -405,6 +413,7 @@ impl Log {
     /// Begins the end: the last time index entry, everything synced. Once [`Log::flushing`] says no, the log may be
     /// dropped, and with all others of its directory that may be marked clean.
     pub fn close(&mut self, now: Now, disk: &mut dyn Disk, codecs: &dyn Codecs) -> Result<(), LogError> {
+        self.end_cleaning(disk)?;
         self.take_producer_snapshot(disk, codecs);
         let path = segment::path(&self.dir, self.active_segment_base(), "timeindex");
         self.active_mut().become_inactive(disk).map_err(at(&path))?;
@@ -417,6 +426,7 @@ impl Log {
     /// Renames the directory to `TOPIC-PARTITION.UUID-delete`, out of the way of a new topic of that name.
     /// [`Log::delete`] removes it later.
     pub fn rename_for_delete(&mut self, disk: &mut dyn Disk, unique: wire::Uuid) -> Result<(), LogError> {
+        self.end_cleaning(disk)?;
         let (parent, name) = match self.dir.rsplit_once('/') {
             Some((parent, name)) => (parent, name),
             None => ("", &*self.dir),

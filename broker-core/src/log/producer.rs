@@ -465,6 +465,12 @@ impl Producers {
         Some(entry.guard)
     }
 
+    /// What the cleaner must leave of each producer: its epoch, and where its last batch ends.
+    pub fn last_records(&self) -> BTreeMap<i64, (i16, Option<i64>)> {
+        let last = |p: &Producer| (p.epoch, p.batches.back().map(|b| b.last_offset));
+        self.by_id.iter().map(|(id, p)| (*id, last(p))).collect()
+    }
+
     /// All producers, by id.
     pub fn active(&self) -> impl Iterator<Item = ActiveProducer> + '_ {
         self.by_id.iter().map(|(id, p)| ActiveProducer {

@@ -51,6 +51,21 @@ pub(super) struct RollParams {
 impl Segment {
     /// Opens the files, making those that are missing; a transaction index is made with its first entry.
     pub fn open(disk: &mut dyn Disk, dir: &str, base: i64, now_ms: i64) -> Result<Segment, LogError> {
+        let mut segment = Segment::open_as(disk, dir, base, "", now_ms)?;
+        segment.txns = TxnIndex::open(disk, dir, base)?;
+        Ok(segment)
+    }
+
+    /// The same with a suffix behind each name, as of a segment that is being written by the cleaner; without a
+    /// transaction index.
+    pub fn open_as(
+        disk: &mut dyn Disk,
+        dir: &str,
+        base: i64,
+        suffix: &str,
+        now_ms: i64,
+    ) -> Result<Segment, LogError> {
+        let path = |dir, base, ext: &str| path(dir, base, &alloc::format!("{ext}{suffix}"));
         let log_path = path(dir, base, "log");
         let log = disk.open(&log_path, true).map_err(at(&log_path))?;
         let len = disk.len(log).map_err(at(&log_path))?;
@@ -61,7 +76,6 @@ impl Segment {
         let offsets = OffsetIndex::open(disk, &index_path, base).map_err(at(&index_path))?;
         let time_path = path(dir, base, "timeindex");
         let times = TimeIndex::open(disk, &time_path, base).map_err(at(&time_path))?;
-        let txns = TxnIndex::open(disk, dir, base)?;
         Ok(Segment {
             base,
             log,
@@ -69,7 +83,7 @@ impl Segment {
             max_timestamp: times.last(),
             offsets,
             times,
-            txns,
+            txns: TxnIndex::default(),
             first_timestamp: None,
             created_ms: now_ms,
             modified_ms: now_ms,
@@ -115,13 +129,23 @@ impl Segment {
     }
 
     fn time_waited(&mut self, disk: &mut dyn Disk, now_ms: i64, timestamp: i64) -> Result<i64, DiskError> {
-        if self.first_timestamp.is_none() && self.size > 0 {
-            self.first_timestamp = self.header_at(disk, 0)?.ok().map(|header| header.max_timestamp);
-        }
-        Ok(match self.first_timestamp {
+        Ok(match self.first_timestamp(disk)? {
             Some(first) if first >= 0 => timestamp.saturating_sub(first),
             _ => now_ms.saturating_sub(self.created_ms),
         })
+    }
+
+    /// The largest timestamp of its first batch; `None` while it is empty.
+    pub fn first_timestamp(&mut self, disk: &mut dyn Disk) -> Result<Option<i64>, DiskError> {
+        if self.first_timestamp.is_none() && self.size > 0 {
+            self.first_timestamp = self.header_at(disk, 0)?.ok().map(|header| header.max_timestamp);
+        }
+        Ok(self.first_timestamp)
+    }
+
+    /// Of a segment of the cleaner, which appends many batches at once.
+    pub fn forget_first_timestamp(&mut self) {
+        self.first_timestamp = None;
     }
 
     /// Appends batches, and index entries before each batch that is more than `index.interval.bytes` behind the last.

@@ -48,6 +48,18 @@ impl TxnIndex {
         Ok(index)
     }
 
+    /// Writes the index of a segment that the cleaner has made; no file without an entry.
+    pub fn write(disk: &mut dyn Disk, path: &str, entries: Vec<AbortedTxn>) -> Result<TxnIndex, DiskError> {
+        if entries.is_empty() {
+            return Ok(TxnIndex::default());
+        }
+        let encode = |txn| encode_versioned(txn, VERSION).expect("an entry has no limits");
+        let bytes: Vec<u8> = entries.iter().flat_map(encode).collect();
+        let file = disk.open(path, true)?;
+        disk.append(file, &[Bytes::from(bytes)])?;
+        Ok(TxnIndex { file: Some(file), entries, dirty: true })
+    }
+
     fn may_follow(&self, txn: &AbortedTxn, base: i64) -> bool {
         txn.last_offset >= self.entries.last().map_or(base, |last| last.last_offset.saturating_add(1))
     }

@@ -223,7 +223,7 @@ impl ReplicaManager {
             self.state_lost(ix);
         }
         let partition = self.table.remove(ix);
-        self.forget_log(ix, &partition);
+        self.forget_log(ctx.now.mono, ix, &partition);
         self.delete_log(ctx, partition);
     }
 }

@@ -11,11 +11,12 @@
 //!
 //! Each mechanism has a file: the rules in [`isr`], sessions in `session`, serving in `fetch`, `produce`, `offsets`,
 //! `delete_records`, `log_dirs` and `producers`, transactions in `verify` and `markers`, following in `fetcher`, ISR changes in `alter`, the metadata in `changes`, files in
-//! `storage`, and which directory they lie in in `assignments`. No work on the path of a message is proportional to the number of partitions.
+//! `storage`, compaction in `cleaning`, and which directory they lie in in `assignments`. No work on the path of a message is proportional to the number of partitions.
 
 mod alter;
 mod assignments;
 mod changes;
+mod cleaning;
 mod delete_records;
 mod fetch;
 mod fetcher;
@@ -53,6 +54,7 @@ pub use verify::{OffsetsVerified, VerifyCall};
 use alter::AlterPartitions;
 use assignments::Assignments;
 use changes::{not_hosted, topic_of};
+use cleaning::LogCleaner;
 use fetch::Read;
 use fetcher::Fetchers;
 use isr::{Brokers, Follower};
@@ -180,6 +182,7 @@ pub struct ReplicaManager {
     assignments: Assignments,
     log_timers: BTreeSet<(Instant, PartitionIx)>,
     schedule: Schedule,
+    cleaner: LogCleaner,
     /// Replicas that went offline; what waits for them is answered at the end of the call.
     offline: Vec<PartitionIx>,
     in_controlled_shutdown: bool,
@@ -221,6 +224,7 @@ impl ReplicaManager {
             assignments: Assignments::default(),
             log_timers: BTreeSet::new(),
             schedule: Schedule::new(now.mono, &config.replica),
+            cleaner: LogCleaner::new(now.mono, config),
             offline: Vec::new(),
             in_controlled_shutdown: false,
             stopping: false,
@@ -253,6 +257,7 @@ impl ReplicaManager {
             self.alter.retry_at,
             self.assignments.send_at,
             self.storage.deadline(),
+            self.cleaner.next,
         ];
         Some(others.into_iter().flatten().fold(self.schedule.next(), Instant::min))
     }
@@ -289,6 +294,7 @@ impl ReplicaManager {
         }
         self.remove_dead(ctx);
         self.regular_work(ctx, image);
+        self.clean(ctx, image);
         self.finish(ctx, image);
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Dir {
     pending: usize,
     /// The set of logs in it changed since the high watermark checkpoint was written.
     high_watermarks_stale: bool,
+    /// `cleaner-offset-checkpoint` as last written by this process.
+    cleaned: Vec<(Arc<str>, i32, i64)>,
 }
 
 /// A log that was found on the disk and that the metadata has not yet spoken of.
@@ -117,6 +119,7 @@ impl ReplicaManager {
                 stage: Stage::Open,
                 pending: 0,
                 high_watermarks_stale: true,
+                cleaned: Vec::new(),
             });
             if let Some(ticket) = removed {
                 self.register(at, ticket, Purpose::Other);
@@ -153,6 +156,7 @@ impl ReplicaManager {
             }
             let state = log_dir.load_state(&found.topic, found.partition);
             let (mut log, recovered) = Log::open(&found.path, log_config.clone(), state, now, disk, codecs)?;
+            log.set_cleaned_to(log_dir.cleaner_offset(&found.topic, found.partition));
             for ticket in log.take_tickets() {
                 self.register(at, ticket, Purpose::Other);
             }
@@ -288,7 +292,7 @@ impl ReplicaManager {
     }
 
     /// Forgets what is registered for a replica that was taken out of the table.
-    pub(super) fn forget_log(&mut self, ix: PartitionIx, partition: &Partition) {
+    pub(super) fn forget_log(&mut self, now: Instant, ix: PartitionIx, partition: &Partition) {
         if let Some(due) = partition.log_timer {
             self.log_timers.remove(&(due, ix));
         }
@@ -297,6 +301,7 @@ impl ReplicaManager {
                 *purpose = Purpose::Other;
             }
         }
+        self.cleaning_gone(ix, now);
         self.storage.written.remove(&ix);
         self.storage.dirs[partition.dir].high_watermarks_stale = true;
     }
@@ -383,6 +388,7 @@ impl ReplicaManager {
                 {
                     self.flushed(ctx, image, ix, recovery_point);
                 }
+                self.cleaning_synced(ix, ctx.now.mono);
             }
             Purpose::Creation(ix) => self.table.get_mut(ix).creating = false,
             Purpose::Other => {}
@@ -466,6 +472,24 @@ impl ReplicaManager {
         self.register(dir, ticket, Purpose::Other);
     }
 
+    /// Writes how far the logs of one directory were cleaned, if that changed.
+    pub(super) fn checkpoint_cleaned(&mut self, ctx: &mut Ctx<'_>, dir: usize) {
+        let logs = self.table.iter().filter(|(_, p)| p.dir == dir);
+        let logs = logs.filter_map(|(_, p)| Some((p.topic.clone(), p.index, p.log.as_ref()?.cleaned_to()?)));
+        let waiting = (self.storage.loaded.iter().filter(|(_, l)| l.dir == dir))
+            .filter_map(|((topic, partition), l)| Some((topic.clone(), *partition, l.log.cleaned_to()?)));
+        let entries: Vec<(Arc<str>, i32, i64)> = logs.chain(waiting).collect();
+        let state = &mut self.storage.dirs[dir];
+        let Some(log_dir) = &state.log_dir else { return };
+        if state.cleaned == entries {
+            return;
+        }
+        let told = entries.iter().map(|(topic, index, to)| (&**topic, *index, *to));
+        let ticket = log_dir.write_cleaner_offsets(ctx.disk, told);
+        state.cleaned = entries;
+        self.register(dir, ticket, Purpose::Other);
+    }
+
     pub(super) fn dir_count(&self) -> usize {
         self.storage.dirs.len()
     }
@@ -475,24 +499,37 @@ impl ReplicaManager {
     /// Deletes old segments by size, age and log start; what happens every `log.retention.check.interval.ms`.
     pub(super) fn retain(&mut self, ctx: &mut Ctx<'_>) {
         for ix in self.table.all() {
-            let Some(log) = &mut self.table.get_mut(ix).log else { continue };
-            if !log.config().delete {
-                continue;
+            // Compacted logs are the cleaner's.
+            if self.table.get(ix).log.as_ref().is_some_and(|log| !log.config().compact) {
+                self.retain_log(ctx, ix);
             }
-            let from = log.log_start_offset();
-            if let Err(error) = log.delete_old_segments(ctx.now, ctx.disk, ctx.codecs) {
-                self.log_failed(ctx, ix, &error);
-                continue;
-            }
-            let to = log.log_start_offset();
-            if from != to {
-                let partition = self.table.get(ix);
-                ctx.out.event(|| Event::LogStartOffsetAdvanced { partition: partition.name(), from, to });
-                self.notify_changed(ix, false);
-                self.check_low_watermark(ctx, ix);
-            }
-            self.after_log_change(ix);
         }
+    }
+
+    /// Deletes the old segments of one log.
+    pub(super) fn retain_log(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx) {
+        let log = self.table.get_mut(ix).log_mut();
+        let from = log.log_start_offset();
+        let deleted = match log.delete_old_segments(ctx.now, ctx.disk, ctx.codecs) {
+            Ok(deleted) => deleted,
+            Err(error) => return self.log_failed(ctx, ix, &error),
+        };
+        if deleted.is_empty() {
+            return;
+        }
+        let to = log.log_start_offset();
+        let partition = self.table.get(ix);
+        for gone in deleted {
+            let why = || Arc::from(alloc::format!("{}", gone.why));
+            let count = gone.count as u32;
+            ctx.out.event(|| Event::SegmentsDeleted { partition: partition.name(), count, why: why() });
+        }
+        if from != to {
+            ctx.out.event(|| Event::LogStartOffsetAdvanced { partition: partition.name(), from, to });
+            self.notify_changed(ix, false);
+            self.check_low_watermark(ctx, ix);
+        }
+        self.after_log_change(ix);
     }
 
     /// Flushes the logs that `flush.ms` asks to flush; what happens every `log.flush.scheduler.interval.ms`.
@@ -563,6 +600,7 @@ impl ReplicaManager {
             if let Some(due) = partition.log_timer.take() {
                 self.log_timers.remove(&(due, ix));
             }
+            self.cleaning_gone(ix, ctx.now.mono);
             self.offline.push(ix);
         }
         if self.storage.dirs.iter().all(|d| d.log_dir.is_none()) {

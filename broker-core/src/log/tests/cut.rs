@@ -126,7 +126,8 @@ fn the_log_start_moves_up_to_the_high_watermark() {
     let error = bench.log.read(&mut bench.disk, 20, 99, 99, true).unwrap_err();
     assert!(matches!(error, ReadError::OffsetOutOfRange { log_start_offset: 21, .. }));
     // Whole segments below go, however young they are: that of 20 to 23 stays.
-    assert_eq!(bench.log.delete_old_segments(at_s(20), &mut bench.disk, &StdCodecs).unwrap(), 5);
+    let deleted = bench.log.delete_old_segments(at_s(20), &mut bench.disk, &StdCodecs).unwrap();
+    assert_eq!(deleted[..], [Deleted { count: 5, why: DeleteReason::LogStartOffset(21) }]);
     assert_eq!(bench.log.first_segment_base(), 20);
     let (again, _) = bench.reopen(true);
     assert_eq!(again.log.log_start_offset(), 21);

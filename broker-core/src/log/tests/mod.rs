@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, over a disk in memory.
 
 mod append;
+mod cleaner;
 mod cut;
 mod flush;
 mod producers;
