@@ -585,6 +585,99 @@ fn a_restarted_coordinator_knows_all_that_it_told() {
     assert_eq!((a.owned, b.owned), owned, "nobody noticed");
 }
 
+// --- what Kafka wrote and said
+
+/// The recorded pairs of an API, in their order: request and response.
+fn recorded(api: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let lines = include_str!("../../../../wire/tests/data/frames.jsonl").lines();
+    let field = |line: &str, name: &str| {
+        let begin = format!("\"{name}\": \"");
+        let from = line.find(&begin).unwrap_or_else(|| panic!("{line} has {name}")) + begin.len();
+        String::from(line[from..].split('"').next().unwrap())
+    };
+    let hex = |text: String| {
+        let digit = |c: u8| (c as char).to_digit(16).unwrap() as u8;
+        text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    };
+    let of_api = lines.filter(|line| !line.is_empty() && field(line, "api") == api);
+    of_api.map(|line| (hex(field(line, "request")), hex(field(line, "response")))).collect()
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(from.len()).position(|w| w == from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The topic's id and the client's address are the recording's; all else is as Kafka said it, byte for byte.
+#[test]
+fn the_recorded_requests_are_answered_as_kafka_did() {
+    let mut world = World::new(&[], &[("purchases", 1)]);
+    let theirs = 0x4b14_356d_5478_47b2_b920_30e7_9664_7135_u128.to_be_bytes();
+    let ours = world.id("purchases").0;
+    let ask = |world: &mut World, (request, response): &(Vec<u8>, Vec<u8>)| {
+        let client = world.lab.dial("broker-1", Listener::Broker);
+        let request = replaced(request, &theirs, &ours);
+        world.lab.send_raw(&client, wire::Rope::from(bytes::Bytes::from(request)));
+        let answer = world.lab.answer(&client, 30_000).expect("an answer").to_bytes().to_vec();
+        let answer = replaced(&answer, &ours, &theirs);
+        let host = [&[10u8][..], b"/10.0.0.7"].concat();
+        assert_eq!(replaced(&answer, &host, b"\x0b/127.0.0.1"), *response);
+    };
+    let beats = recorded("ConsumerGroupHeartbeat");
+    let describes = recorded("ConsumerGroupDescribe");
+    ask(&mut world, &beats[2]);
+    ask(&mut world, &beats[1]);
+    ask(&mut world, &beats[0]);
+    ask(&mut world, &describes[4]);
+    ask(&mut world, &describes[0]);
+}
+
+/// The kinds of the records of a join, and how long their keys and values are, are those of Kafka's log.
+#[test]
+fn a_join_writes_what_kafka_writes() {
+    let mut world = World::new(&[], &[("purchases", 1)]);
+    // The client of the recording; its address is one byte longer.
+    let (request, _) = recorded("ConsumerGroupHeartbeat").remove(2);
+    let client = world.lab.dial("broker-1", Listener::Broker);
+    world.lab.send_raw(&client, wire::Rope::from(bytes::Bytes::from(request)));
+    world.lab.answer(&client, 30_000).expect("an answer");
+    let request = FetchRequest {
+        replica_id: -1,
+        max_bytes: i32::MAX,
+        session_epoch: -1,
+        topics: vec![fetch_request::FetchTopic {
+            topic: "__consumer_offsets".into(),
+            partitions: vec![fetch_request::FetchPartition {
+                current_leader_epoch: -1,
+                partition_max_bytes: 1 << 20,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let written = world.lab.ask(&mut world.client, 11, &request, |r| {
+        let mut all = Vec::new();
+        let records = r.responses[0].partitions[0].records.clone().unwrap();
+        for batch in wire::batch::Batches::new(&records).map_while(Result::ok) {
+            for record in &batch.records(&codecs::StdCodecs, 1 << 20).unwrap() {
+                let record = record.unwrap();
+                let (key, value) = (record.key.unwrap(), record.value.unwrap());
+                all.push((i16::from_be_bytes([key[0], key[1]]), key.len(), value.len()));
+            }
+        }
+        all
+    });
+    assert_eq!(written, [(5, 35, 53 - 1), (3, 11, 17), (7, 35, 26), (6, 11, 17), (8, 35, 43)]);
+}
+
 // --- by chance
 
 /// Members that come, go and die, answers that are lost, topics that are made, grow and are deleted: no partition is

@@ -122,6 +122,11 @@ fn validate(
     request: &ConsumerGroupHeartbeatRequest<'_>,
 ) -> Result<(), Refusal> {
     let empty = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| text.trim().is_empty());
+    // Since version 1 members draw their ids themselves.
+    let needs_id = version >= 1 || request.member_epoch != 0;
+    if needs_id && request.member_id.trim().is_empty() {
+        return Err(invalid("MemberId can't be empty."));
+    }
     if request.group_id.trim().is_empty() {
         return Err(invalid("GroupId can't be empty."));
     }
@@ -131,18 +136,12 @@ fn validate(
     if empty(&request.rack_id) {
         return Err(invalid("RackId can't be empty."));
     }
-    let without_id = request.member_id.trim().is_empty();
     match request.member_epoch {
-        // Since version 1 members draw their ids themselves.
-        0 if version >= 1 && without_id => return Err(invalid("MemberId can't be empty.")),
         0 => validate_join(request)?,
-        LEFT_FOR_A_WHILE if without_id => return Err(invalid("MemberId can't be empty.")),
         LEFT_FOR_A_WHILE if request.instance_id.is_none() => {
             return Err(invalid("InstanceId can't be null."));
         }
-        LEFT_FOR_A_WHILE => {}
-        LEAVING | 1.. if without_id => return Err(invalid("MemberId can't be empty.")),
-        LEAVING | 1.. => {}
+        LEFT_FOR_A_WHILE | LEAVING | 1.. => {}
         _ => return Err(invalid("MemberEpoch is invalid.")),
     }
     if let Some(name) = &request.server_assignor {
@@ -164,8 +163,7 @@ fn validate_join(request: &ConsumerGroupHeartbeatRequest<'_>) -> Result<(), Refu
     if request.topic_partitions.as_ref().is_none_or(|partitions| !partitions.is_empty()) {
         return Err(invalid("TopicPartitions must be empty when (re-)joining."));
     }
-    let names = request.subscribed_topic_names.as_ref().is_some_and(|names| !names.is_empty());
-    if !names && request.subscribed_topic_regex.is_none() {
+    if request.subscribed_topic_names.is_none() && request.subscribed_topic_regex.is_none() {
         return Err(invalid(
             "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
         ));
@@ -315,11 +313,8 @@ impl Draft<'_> {
         let mut regexes = self.regexes.clone().into_owned();
         for pattern in wanted {
             let compiled = compile(&pattern)?;
-            let internal = |name: &str| {
-                matches!(name, crate::coordinator::GROUP_TOPIC | crate::coordinator::TRANSACTION_TOPIC)
-            };
             let topics: BTreeSet<Arc<str>> = (cx.image.topics.iter_by_name())
-                .filter(|topic| compiled.is_match(topic.name.as_bytes()) && !internal(&topic.name))
+                .filter(|topic| compiled.is_match(topic.name.as_bytes()))
                 .map(|topic| topic.name.clone())
                 .collect();
             if regexes.get(&pattern).is_none_or(|known| *known.topics != topics) {
