@@ -1,6 +1,7 @@
 //! Nodes working together: what no part shows alone.
 
 mod consumer_groups;
+mod group_frames;
 mod hostile;
 mod idempotence;
 mod lab;

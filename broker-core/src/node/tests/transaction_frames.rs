@@ -14,7 +14,7 @@ use super::lab::Lab;
 use crate::io::Listener;
 
 /// The recorded pairs of an API, in their order: request and response.
-fn recorded(api: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(super) fn recorded(api: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let lines = include_str!("../../../../wire/tests/data/frames.jsonl").lines();
     let field = |line: &str, name: &str| {
         let begin = format!("\"{name}\": \"");
@@ -30,13 +30,13 @@ fn recorded(api: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Sends a recorded request to a broker; its answer.
-fn replay(lab: &mut Lab, broker: i32, request: &[u8]) -> Vec<u8> {
+pub(super) fn replay(lab: &mut Lab, broker: i32, request: &[u8]) -> Vec<u8> {
     let client = lab.dial(&format!("broker-{broker}"), Listener::Broker);
     lab.send_raw(&client, Rope::from(Bytes::copy_from_slice(request)));
     lab.answer(&client, 30_000).expect("an answer").to_bytes().to_vec()
 }
 
-fn leader(lab: &Lab, topic: &str, partition: i32) -> i32 {
+pub(super) fn leader(lab: &Lab, topic: &str, partition: i32) -> i32 {
     lab.node("broker-1").image().topics.topic_named(topic).unwrap().partitions[&partition].leader
 }
 
