@@ -131,6 +131,14 @@ fn failover() {
     print("  ten times as long, peak memory", ratio, "x that of once", "<= 1.5", ratio <= 1.5);
 }
 
+fn group() {
+    let (plain, group) = (best(FAILOVER, None), best(FAILOVER, Some("group")));
+    let ratio = group.taken.as_secs_f64() / plain.taken.as_secs_f64();
+    print("reference failover with a group of two", ratio, "x that without", "<= 1.3", ratio <= 1.3);
+    let ns = group.frame_ns();
+    print("  a delivered frame, everything in it", ns, "ns", "<= 700 (aim 450)", ns <= 700.0);
+}
+
 fn keys() {
     let keys = best(FAILOVER, Some("keys"));
     let rate = keys.times_real();
@@ -158,8 +166,8 @@ fn main() {
         return child(path, variant.first().map(String::as_str));
     }
     let wanted = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
-    let cases: [(&str, fn()); 4] =
-        [("failover", failover), ("keys", keys), ("idle", idle), ("sweep", sweeps)];
+    let cases: [(&str, fn()); 5] =
+        [("failover", failover), ("group", group), ("keys", keys), ("idle", idle), ("sweep", sweeps)];
     for (_, measure) in cases.into_iter().filter(|(name, _)| name.contains(wanted)) {
         measure();
     }

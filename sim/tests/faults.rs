@@ -14,7 +14,7 @@ struct Fault {
     story: &'static str,
 }
 
-const FAULTS: [Fault; 3] = [
+const FAULTS: [Fault; 4] = [
     Fault {
         scenario: "labs/power-loss",
         variant: Some("flushed"),
@@ -35,6 +35,13 @@ const FAULTS: [Fault; 3] = [
         seed: 1,
         story: "a producer's retry of what was appended already waits for an older offset than requests that came \
                 after the first attempt: the purgatory took its waiters for ordered (broker-core/src/replica/produce.rs)",
+    },
+    Fault {
+        scenario: "kills/transactions",
+        variant: Some("leader"),
+        seed: 398,
+        story: "a consumer whose question for a partition's end was refused took the partition out of its fetch \
+                session while it waited to ask again, and never put it back (client/src/consumer/offsets.rs)",
     },
 ];
 

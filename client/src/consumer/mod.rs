@@ -117,6 +117,8 @@ pub struct Consumer {
     buffer: VecDeque<(i32, Fetched)>,
     /// End offsets that were asked for, and found.
     ends_wanted: BTreeSet<Key>,
+    /// When those are asked again that got no answer.
+    ends_retry_at: Instant,
     ends_found: Vec<(TopicPartition, i64)>,
     error: Option<ClientError>,
     metadata_version: u64,
@@ -154,6 +156,7 @@ impl Consumer {
             sources: BTreeMap::new(),
             buffer: VecDeque::new(),
             ends_wanted: BTreeSet::new(),
+            ends_retry_at: Instant(0),
             ends_found: Vec::new(),
             error: None,
             metadata_version: 0,

@@ -252,13 +252,16 @@ impl Consumer {
     }
 
     fn send_end_offset_questions(&mut self, now: Now, out: &mut Outputs) {
+        if self.ends_wanted.is_empty() {
+            return;
+        }
+        if self.ends_retry_at > now.mono {
+            self.lookup_at = sooner(self.lookup_at, Some(self.ends_retry_at));
+            return;
+        }
         let mut by_leader: BTreeMap<i32, Vec<Key>> = BTreeMap::new();
-        for &key in &self.ends_wanted {
-            let Some(state) = self.partitions.get(&key) else { continue };
+        for &key in self.ends_wanted.iter().filter(|key| self.partitions.contains_key(key)) {
             match self.net.metadata.leader(key.0, key.1) {
-                Some(_) if state.retry_at > now.mono => {
-                    self.lookup_at = sooner(self.lookup_at, Some(state.retry_at));
-                }
                 Some(leader) => by_leader.entry(leader).or_default().push(key),
                 None => self.net.metadata.request_update(),
             }
@@ -281,8 +284,9 @@ impl Consumer {
             match answer {
                 Some(answer) => self.ends_found.push((state.partition.clone(), answer.offset)),
                 None => {
+                    // Fetching goes on meanwhile: only this question waits.
                     self.ends_wanted.insert(key);
-                    self.back_off(now.mono, key);
+                    self.ends_retry_at = now.mono + self.config.common.retry_backoff.initial;
                 }
             }
         }

@@ -1,0 +1,69 @@
+//! What a rebalance of a large group costs: 200 members share 1,000 partitions, one dies, and they share them again.
+//!
+//! A step is one input of one state machine, with all that follows from it there: no coordinator, assignor or member
+//! may take longer than 50 ms of real time for one. `cargo bench -p highwater-sim --bench large_group`.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "real time is what a benchmark measures"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sim::runner::build;
+use sim::runner::play::{Player, Stop};
+use sim::scenario::load;
+use sim::world;
+use wire::drive::Nanos;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SEED: u64 = 1;
+/// A first generation, the death of a member (its session is 45 s), and another generation.
+const STEADY: Nanos = Nanos::from_secs(20);
+const REBALANCED: Nanos = Nanos::from_secs(60);
+
+/// The longest step until `span` has passed, and how many there were.
+fn longest(stage: &mut world::Stage, span: Nanos) -> Result<(Duration, u64), Stop> {
+    let until = stage.world().now() + span;
+    let (mut longest, mut steps) = (Duration::ZERO, 0);
+    while stage.world().next_at().is_some_and(|next| next <= until) {
+        let start = Instant::now();
+        stage.step()?;
+        longest = longest.max(start.elapsed());
+        steps += 1;
+    }
+    Ok((longest, steps))
+}
+
+fn measure(variant: Option<&str>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/bench/large-group.json");
+    let sheet = load(&path).expect("a scenario of this repository");
+    let scenario = Arc::new(sheet.variant(variant).expect("one of its variants"));
+    let mut player = Player::new(scenario.clone(), SEED);
+    let world = build::world(&scenario, SEED).expect("it can be built");
+    let (_, measured) = world::run(world, async move |stage| {
+        player.begin(stage).await?;
+        let first = longest(stage, STEADY)?;
+        let member = stage.world().proc("billing.1").expect("it runs");
+        stage.kill(member).await.expect("it runs");
+        let second = longest(stage, REBALANCED)?;
+        Ok::<_, Stop>((first, second))
+    });
+    let (first, second) = measured.expect("nothing stops it");
+    for (what, (longest, steps)) in [("joining", first), ("after a death", second)] {
+        let ms = longest.as_secs_f64() * 1e3;
+        let name = format!("{} {what}, longest of {steps} steps", variant.unwrap_or("range"));
+        let held = if ms <= 50.0 { "held" } else { "NOT HELD" };
+        println!("{name:60} {ms:9.2} ms   <= 50   {held}");
+    }
+}
+
+fn main() {
+    for variant in [None, Some("sticky")] {
+        measure(variant);
+    }
+}
