@@ -338,19 +338,44 @@ fn stop_closes_sessions_and_exits() {
     assert!(matches!(fake.events.last(), Some((_, ClientEvent::ClientClosed))));
 }
 
+/// A leader that is new does not tell an end (KIP-207), and gives what it can.
+#[test]
+fn a_reader_reads_on_after_it_was_not_told_where_a_partition_ends() {
+    let mut fake = Fake::new(1, 1);
+    fake.produce(0, &["shop-0", "shop-1"]);
+    let mut asked = 0;
+    fake.rule = Box::new(move |seen| {
+        asked += u32::from(seen.key == ApiKey::ListOffsets);
+        let is_end = seen.key == ApiKey::ListOffsets && asked == 2;
+        if is_end { Fall::Refuse(ErrorCode::OFFSET_NOT_AVAILABLE) } else { Fall::Answer }
+    });
+    let mut reader = reader(vec![TOPIC.into()]);
+    fake.start(&mut reader);
+    fake.run(&mut reader, ms(60));
+    assert_eq!(fake.polled(0).len(), 2);
+    fake.produce(0, &["shop-2"]);
+    fake.run(&mut reader, ms(5000));
+    assert_eq!(fake.exit, Some(0));
+    assert_eq!(fake.polled(0).len(), 3);
+}
+
+fn reader(topics: Vec<alloc::sync::Arc<str>>) -> Process {
+    let spec = ReaderSpec {
+        name: "reader".into(),
+        bootstrap: bootstrap(),
+        topics,
+        names: Names::new(vec!["shop".into()]),
+        config: settings(&[]),
+    };
+    Process::Reader(Box::new(ReaderClient::new(spec, rng(1)).unwrap()))
+}
+
 #[test]
 fn a_reader_reads_all_there_is_and_exits() {
     let mut fake = Fake::new(3, 3);
     fake.produce(0, &["shop-0", "shop-1"]);
     fake.produce(2, &["shop-2"]);
-    let spec = ReaderSpec {
-        name: "reader".into(),
-        bootstrap: bootstrap(),
-        topics: vec![TOPIC.into(), "nothing".into()],
-        names: Names::new(vec!["shop".into()]),
-        config: settings(&[]),
-    };
-    let mut reader = Process::Reader(Box::new(ReaderClient::new(spec, rng(1)).unwrap()));
+    let mut reader = reader(vec![TOPIC.into(), "nothing".into()]);
     fake.start(&mut reader);
     fake.run(&mut reader, ms(5000));
     assert_eq!(fake.exit, Some(0));

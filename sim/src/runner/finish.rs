@@ -198,9 +198,15 @@ impl Player {
             stage.kill(proc).await.map_err(|e| Stop::Liveness(e.to_string()))?;
         }
         if !read && !unread.is_empty() {
+            let how_far = |(topic, partition): &(String, i32)| {
+                let look = Look { player: self, world: stage.world() };
+                let high = evaluate::View::leader_log(&look, topic, *partition).map_or(-1, |(_, high)| high);
+                let read = self.observer.finally_read_to(topic, *partition).unwrap_or(0);
+                format!("{topic}-{partition} (at {read}, the high watermark is {high})")
+            };
             let text = format!(
                 "{} could not be read to the end within {}",
-                unread.join(", "),
+                unread.iter().map(how_far).collect::<Vec<_>>().join(", "),
                 self.scenario.finally.within
             );
             return Err(Stop::Liveness(text));
@@ -246,14 +252,11 @@ impl Player {
     }
 
     /// Partitions that have a running leader and were not read to their end. What nobody leads cannot be read.
-    fn unread(&self, world: &world::World, topics: &[String]) -> Vec<String> {
+    fn unread(&self, world: &world::World, topics: &[String]) -> Vec<(String, i32)> {
         let look = Look { player: self, world };
         let partitions = self.observer.partitions.keys().filter(|(t, _)| topics.contains(t));
         let reachable = partitions.filter(|(t, p)| evaluate::View::leader_log(&look, t, *p).is_some());
-        reachable
-            .filter(|(t, p)| !self.observer.finally_complete(t, *p))
-            .map(|(t, p)| format!("{t}-{p}"))
-            .collect()
+        reachable.filter(|(t, p)| !self.observer.finally_complete(t, *p)).cloned().collect()
     }
 
     fn final_expectations(&mut self, stage: &mut Stage) -> Result<(), Stop> {
