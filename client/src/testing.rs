@@ -185,6 +185,8 @@ pub struct Fake {
     pub silent: Vec<i32>,
     pub brokers: i32,
     pub sessions: bool,
+    /// The replica that leaders tell consumers to read from.
+    pub closest: Option<i32>,
     pub versions: BTreeMap<ApiKey, (i16, i16)>,
     pub rule: Rule,
     pub handlers: BTreeMap<ApiKey, Handler>,
@@ -238,6 +240,7 @@ impl Fake {
             silent: Vec::new(),
             brokers,
             sessions: true,
+            closest: None,
             versions: BTreeMap::new(),
             rule: Box::new(|_| Fall::Answer),
             handlers: BTreeMap::new(),
@@ -720,7 +723,9 @@ impl Fake {
                 preferred_read_replica: -1,
                 ..PartitionData::default()
             };
-            if partition.leader != node {
+            if partition.leader == node && self.closest.is_some_and(|closest| closest != node) {
+                data.preferred_read_replica = self.closest.expect("just seen");
+            } else if partition.leader != node && self.closest != Some(node) {
                 data.error_code = ErrorCode::NOT_LEADER_OR_FOLLOWER.0;
             } else if offset > partition.end() || offset < partition.start {
                 data.error_code = ErrorCode::OFFSET_OUT_OF_RANGE.0;

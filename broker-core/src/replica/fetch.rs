@@ -157,6 +157,7 @@ impl ReplicaManager {
         }
         let isolation = isolation_of(request, follower);
         self.take_wishes(ctx, image, at, request, follower, isolation);
+        self.take_rack(at, request, token.version);
         if kind == FetchKind::Incremental && self.sets.get(at).is_empty() {
             self.sets.uncache(at);
             kind = FetchKind::Sessionless;
@@ -248,6 +249,18 @@ impl ReplicaManager {
         }
     }
 
+    /// Where the consumer stands, when that decides from whom it reads.
+    fn take_rack(&mut self, at: SetIx, request: &FetchRequest<'_>, version: i16) {
+        let set = self.sets.get_mut(at);
+        if !self.settings.rack_aware_selector || set.follower.is_some() || version < 11 {
+            return;
+        }
+        let rack = Some(&*request.rack_id).filter(|rack| !rack.is_empty());
+        if set.rack.as_deref() != rack {
+            set.rack = rack.map(Arc::from);
+        }
+    }
+
     fn forget_entry(&mut self, at: SetIx, topic: TopicRef<'_>, partition: i32) {
         let set = self.sets.get(at);
         let Some(entry) = set.find(topic, partition) else { return };
@@ -317,7 +330,7 @@ impl ReplicaManager {
                 ErrorCode::NOT_LEADER_OR_FOLLOWER
             }));
         }
-        if let Some(replica) = self.preferred_read_replica(ix, op, &wanted) {
+        if let Some(replica) = self.preferred_read_replica(image, at, ix, &wanted) {
             let log = self.table.get(ix).log();
             return Ok(Read {
                 high_watermark: log.high_watermark(),
@@ -409,9 +422,27 @@ impl ReplicaManager {
         }
     }
 
-    /// Which replica a consumer should rather read from (KIP-392): none but the leader, with Kafka's default selector.
-    fn preferred_read_replica(&self, _ix: PartitionIx, _op: &FetchOp, _wanted: &Wanted) -> Option<i32> {
-        None
+    /// Which replica a consumer should rather read from than from this leader (KIP-392): with the rack-aware selector,
+    /// of the in-sync replicas of its rack that have the offset the one with most (`RackAwareReplicaSelector`).
+    fn preferred_read_replica(
+        &self,
+        image: &MetadataImage,
+        at: SetIx,
+        ix: PartitionIx,
+        wanted: &Wanted,
+    ) -> Option<i32> {
+        let rack = self.sets.get(at).rack.as_deref()?;
+        let leading = self.table.get(ix).leading.as_ref()?;
+        let stands_there =
+            |id: i32| image.broker(id).is_some_and(|b| !b.fenced && b.rack.as_deref() == Some(rack));
+        if stands_there(self.node_id) {
+            return None;
+        }
+        let has_it =
+            |f: &super::isr::Follower| (f.log_start_offset..=f.log_end_offset).contains(&wanted.fetch_offset);
+        let near = leading.followers.iter().filter(|f| leading.isr.committed.contains(&f.id));
+        let near = near.filter(|f| f.log_start_offset >= 0 && has_it(f) && stands_there(f.id));
+        near.max_by_key(|f| (f.log_end_offset, f.last_caught_up_at, f.id)).map(|f| f.id)
     }
 
     pub(super) fn read_failed(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx, error: ReadError) -> ErrorCode {

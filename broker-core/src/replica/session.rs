@@ -127,6 +127,8 @@ pub(super) struct FetchSet {
     pub uses_topic_ids: bool,
     pub follower: Option<FollowerId>,
     pub isolation: Isolation,
+    /// Where its consumer stands, if it said so and the broker wants to know.
+    pub rack: Option<Arc<str>>,
     /// Partitions tell it of changes: always for a session, otherwise while a request waits.
     pub watching: bool,
     /// The epoch that its next request must carry.
@@ -156,6 +158,7 @@ impl FetchSet {
             uses_topic_ids,
             follower,
             isolation: Isolation::default(),
+            rack: None,
             watching: false,
             epoch: INITIAL_EPOCH,
             created_at: now,

@@ -26,6 +26,9 @@ const LAST_WITH_NAMES: i16 = 12;
 
 impl Consumer {
     pub(super) fn send_fetches(&mut self, now: Instant, out: &mut Outputs) {
+        if self.preferred_until.is_some_and(|at| at <= now) {
+            self.leave_preferred(|_, until| until <= now);
+        }
         let nodes: Vec<i32> = self
             .sources
             .iter()
@@ -38,6 +41,7 @@ impl Consumer {
                 Err(NotReady::Waits) => continue,
                 // The leader is gone, and nobody has said yet who comes after it.
                 Err(NotReady::Unknown) => {
+                    self.leave_preferred(|preferred, _| preferred == node);
                     self.net.metadata.request_update();
                     continue;
                 }
@@ -155,6 +159,7 @@ impl Consumer {
         let Outcome::Answered(frame) = &done.outcome else {
             source.session.begin_again();
             out.event(|| ClientEvent::RequestFailed { api: "Fetch", error: lost(&done.outcome).name() });
+            self.leave_preferred(|preferred, _| preferred == done.node);
             return;
         };
         match done.decode::<FetchRequest<'_>>(frame) {
@@ -221,6 +226,8 @@ impl Consumer {
         }
         if data.preferred_read_replica >= 0 {
             state.preferred = Some((data.preferred_read_replica, preferred_until));
+            let first = self.preferred_until.unwrap_or(preferred_until);
+            self.preferred_until = Some(first.min(preferred_until));
             return self.changed(key);
         }
         let offset = state.position.expect("a fetchable partition has a position").offset;
@@ -294,6 +301,20 @@ impl Consumer {
 
     /// The partition is fetched again after a backoff, or from another leader. Until then it is not in the session,
     /// so that the broker may keep the rest waiting for records.
+    /// Goes back to the leader, which may choose anew, where the chosen replica and the end of its time are such.
+    fn leave_preferred(&mut self, ends: impl Fn(i32, Instant) -> bool) {
+        if self.preferred_until.is_none() {
+            return;
+        }
+        let chosen = self.partitions.iter().filter_map(|(key, state)| Some((*key, state.preferred?)));
+        let (over, stay): (Vec<_>, Vec<_>) = chosen.partition(|(_, (node, until))| ends(*node, *until));
+        self.preferred_until = stay.into_iter().map(|(_, (_, until))| until).min();
+        for (key, _) in over {
+            self.partitions.get_mut(&key).expect("just listed").preferred = None;
+            self.changed(key);
+        }
+    }
+
     fn retry_fetch(&mut self, now: Instant, key: Key) {
         self.back_off(now, key);
         self.resting.insert(key);

@@ -122,6 +122,8 @@ pub struct Consumer {
     ends_found: Vec<(TopicPartition, i64)>,
     error: Option<ClientError>,
     metadata_version: u64,
+    /// When the first choice of a replica that is not the leader ends (KIP-392).
+    preferred_until: Option<Instant>,
     lookup_at: Option<Instant>,
     closing: bool,
     /// With a `group.id`.
@@ -160,6 +162,7 @@ impl Consumer {
             ends_found: Vec::new(),
             error: None,
             metadata_version: 0,
+            preferred_until: None,
             lookup_at: None,
             closing: false,
         }

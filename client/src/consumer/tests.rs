@@ -230,6 +230,28 @@ fn goes_on_after_a_kill() {
 }
 
 #[test]
+fn reads_from_the_replica_that_the_leader_names_for_as_long_as_metadata_is_believed() {
+    let asked = |fake: &Fake, node: i32| {
+        fake.seen.iter().filter(|seen| seen.node == node && seen.key == ApiKey::Fetch).count()
+    };
+    let mut fake = Fake::new(2, 1);
+    fake.closest = Some(2);
+    fake.produce(0, &["shop-0"]);
+    let mut billing = process(spec(From::Beginning, &[("metadata.max.age.ms", "10000")]));
+    fake.start(&mut billing);
+    fake.run(&mut billing, ms(9_000));
+    assert_eq!(fake.polled(0), vec![(0, 0)]);
+    assert_eq!(asked(&fake, 1), 1, "the leader is asked once");
+    fake.run(&mut billing, ms(19_000));
+    assert_eq!(asked(&fake, 1), 2, "and again when the answer is old");
+    fake.kill(2);
+    fake.closest = None;
+    fake.produce(0, &["shop-1"]);
+    fake.run(&mut billing, ms(30_000));
+    assert_eq!(fake.polled(0), vec![(0, 0), (1, 1)]);
+}
+
+#[test]
 fn a_silent_leader_costs_a_request_timeout() {
     let mut fake = Fake::new(2, 1);
     fake.produce(0, &["shop-0"]);

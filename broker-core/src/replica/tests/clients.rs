@@ -461,3 +461,41 @@ fn delete_records_waits_for_the_followers() {
     c.run_ms(10);
     assert_eq!(deleted(&c, asked), Some((ErrorCode::NONE, 2)));
 }
+
+#[test]
+fn a_consumer_is_sent_to_the_in_sync_replica_of_its_rack() {
+    let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+    let preferred = |c: &mut Cluster, rack: &'static str, offset: i64| {
+        let request = FetchRequest { max_wait_ms: 0, rack_id: rack.into(), ..fetch((0, -1), &[(0, offset)]) };
+        let asked = c.ask(1, 17, &request);
+        c.run_ms(20);
+        let frame = c.reply(asked).unwrap();
+        let (_, response) = decode_response::<FetchRequest<'_>>(&frame, 17).unwrap();
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(data.records.as_ref().is_none_or(Rope::is_empty), data.preferred_read_replica >= 0);
+        data.preferred_read_replica
+    };
+    for (settings, want) in [(&[("replica.selector.class", selector)][..], 2), (&[], -1)] {
+        let mut c = Cluster::configured(3, settings);
+        for (id, rack) in [(1, "a"), (2, "b"), (3, "c")] {
+            c.set_rack(id, rack);
+        }
+        c.create_topic(&[1, 2, 3], 1);
+        c.produce_all(1, &["x", "y"]);
+        c.run_ms(600);
+        assert_eq!(preferred(&mut c, "b", 1), want, "the replica there");
+        assert_eq!(preferred(&mut c, "a", 1), -1, "the leader itself");
+        assert_eq!(preferred(&mut c, "d", 1), -1, "nobody is there");
+        assert_eq!(preferred(&mut c, "", 1), -1, "it did not say where it is");
+        // A follower gives what it knows to be committed.
+        let asked = c.ask(2, 17, &FetchRequest { max_wait_ms: 0, ..fetch((0, -1), &[(0, 1)]) });
+        c.run_ms(20);
+        let (_, _, partitions) = fetched(&c, asked).unwrap();
+        assert_eq!((partitions[0].1, partitions[0].2), (ErrorCode::NONE, 2));
+        c.kill(3);
+        c.produce(1, 1, &["z"]);
+        c.run_ms(50_000);
+        assert_eq!(c.leader_isr(1), [1, 2]);
+        assert_eq!(preferred(&mut c, "c", 1), -1, "it is not in sync");
+    }
+}

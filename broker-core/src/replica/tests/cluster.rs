@@ -175,10 +175,21 @@ impl Cluster {
 
     fn register(&mut self, id: i32) {
         let epoch = self.records.len() as i64;
+        self.register_in(id, epoch, None);
+    }
+
+    /// Broker and rack.
+    pub(super) fn set_rack(&mut self, id: i32, rack: &'static str) {
+        let epoch = self.image.broker(id).expect("it is registered").epoch;
+        self.register_in(id, epoch, Some(rack));
+    }
+
+    fn register_in(&mut self, id: i32, epoch: i64, rack: Option<&'static str>) {
         self.publish(MetadataRecord::RegisterBroker(RegisterBrokerRecord {
             broker_id: id,
             broker_epoch: epoch,
             fenced: false,
+            rack: rack.map(Into::into),
             end_points: vec![wire::records::register_broker_record::BrokerEndpoint {
                 name: "PLAINTEXT".into(),
                 host: format!("broker-{id}"),
@@ -876,6 +887,13 @@ pub(super) fn batch(values: &[&str]) -> Rope {
     for value in values {
         builder.append(T0, None, Some(value.as_bytes()), &[]);
     }
+    Rope::from(builder.finish(&StdCodecs, &BatchOptions::default()).unwrap())
+}
+
+/// A client's batch of one record with a key.
+pub(super) fn keyed(key: &str) -> Rope {
+    let mut builder = BatchBuilder::new();
+    builder.append(T0, Some(key.as_bytes()), Some(b"value"), &[]);
     Rope::from(builder.finish(&StdCodecs, &BatchOptions::default()).unwrap())
 }
 

@@ -6,7 +6,7 @@ use wire::records::{MetadataRecord, RemoveTopicRecord};
 use wire::{ErrorCode, Uuid};
 
 use super::super::ReplicaRole;
-use super::cluster::{Cluster, TOPIC_ID};
+use super::cluster::{Cluster, TOPIC_ID, keyed, produce_request};
 use crate::disk::{Disk as _, DiskError};
 use crate::event::Event;
 use crate::log::LogDir;
@@ -180,4 +180,38 @@ fn flush_messages_1_acknowledges_only_what_is_durable() {
     c.start(1);
     c.start(2);
     assert_eq!((c.end(1), c.end(2)), (4, 4));
+}
+
+#[test]
+fn compacted_logs_are_cleaned_in_steps_and_the_checkpoint_says_how_far() {
+    let mut c = Cluster::configured(2, &[("log.cleaner.backoff.ms", "1000")]);
+    c.create_topic(&[1, 2], 1);
+    c.set_topic_config("cleanup.policy", "compact");
+    c.set_topic_config("internal.segment.bytes", "200");
+    c.run_ms(10);
+    for i in 0..20 {
+        let batch = keyed(&alloc::format!("key-{}", i % 3));
+        let asked = c.ask(1, 12, &produce_request(-1, 1_000, 0, batch));
+        c.run_ms(20);
+        assert_eq!(c.produced(asked).unwrap().0, ErrorCode::NONE);
+    }
+    c.run_ms(5_000);
+    let cleaned = |c: &Cluster, id| {
+        c.events_of(id, |event| match event {
+            Event::LogCleaned { first_dirty, bytes_before, bytes_after, .. } => {
+                Some((*first_dirty, bytes_after < bytes_before))
+            }
+            _ => None,
+        })
+    };
+    for id in [1, 2] {
+        let active = c.replica(id).log.unwrap().active_segment_base();
+        assert_eq!(cleaned(&c, id).last(), Some(&(active, true)), "broker {id}");
+        c.kill(id);
+        let mut disk = c.broker(id).disk.clone();
+        assert_eq!(LogDir::open("data", &mut disk).unwrap().cleaner_offset("purchases", 0), Some(active));
+        c.start(id);
+        c.run_ms(2_000);
+        assert_eq!(c.end(id), 20);
+    }
 }
