@@ -18,7 +18,7 @@ use wire::batch::{Batch, BatchBuilder, BatchOptions, HeaderIter};
 use wire::drive::{ConnError, ConnId, Endpoint, Instant, Nanos, Now};
 use wire::error::ErrorCode;
 use wire::frame::{RequestHeader, encode_response, encode_response_at};
-use wire::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use wire::messages::api_versions_response::{ApiVersion, ApiVersionsResponse, FinalizedFeatureKey};
 use wire::messages::fetch_request::FetchRequest;
 use wire::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
 use wire::messages::list_offsets_request::ListOffsetsRequest;
@@ -188,6 +188,8 @@ pub struct Fake {
     /// The replica that leaders tell consumers to read from.
     pub closest: Option<i32>,
     pub versions: BTreeMap<ApiKey, (i16, i16)>,
+    /// The finalized features that brokers tell of.
+    pub finalized: Vec<(&'static str, i16)>,
     pub rule: Rule,
     pub handlers: BTreeMap<ApiKey, Handler>,
     /// Damages every third answer.
@@ -242,6 +244,7 @@ impl Fake {
             sessions: true,
             closest: None,
             versions: BTreeMap::new(),
+            finalized: Vec::new(),
             rule: Box::new(|_| Fall::Answer),
             handlers: BTreeMap::new(),
             mangle: None,
@@ -531,8 +534,14 @@ impl Fake {
             let (min, max) = self.versions.get(&info.key).copied().unwrap_or((range.min, range.max));
             Some(ApiVersion { api_key: info.key as i16, min_version: min, max_version: max })
         };
+        let finalized = |&(name, level): &(&'static str, i16)| FinalizedFeatureKey {
+            name: Cow::Borrowed(name),
+            max_version_level: level,
+            min_version_level: level,
+        };
         let mut response = ApiVersionsResponse {
             api_keys: wire::api::APIS.iter().filter_map(range).collect(),
+            finalized_features: self.finalized.iter().map(finalized).collect(),
             ..ApiVersionsResponse::default()
         };
         let latest = self.versions.get(&ApiKey::ApiVersions).map_or(4, |&(_, max)| max);

@@ -100,6 +100,8 @@ pub(super) struct Accumulator {
     /// Batches are numbered, under `identity` once it is known.
     idempotent: bool,
     identity: Option<Identity>,
+    /// If partitions join transactions by request: those that have joined. Nothing is sent to others.
+    joined: Option<BTreeSet<SlotIndex>>,
     /// The slots that gave batches up whose fate is unknown.
     unresolved: BTreeSet<SlotIndex>,
     codec: Codec,
@@ -134,6 +136,7 @@ impl Accumulator {
             keeps_order: config.max_in_flight == 1,
             idempotent: config.idempotence,
             identity: None,
+            joined: None,
             unresolved: BTreeSet::new(),
             codec: Codec {
                 compression: config.compression,
@@ -381,7 +384,7 @@ impl Accumulator {
     fn readiness(&self, at: SlotIndex) -> Option<Instant> {
         let slot = self.slot(at);
         let first = slot.queue.front().filter(|_| !slot.muted && slot.node.is_some())?;
-        if self.is_held_back(slot, first) {
+        if self.is_held_back(at, first) {
             return None;
         }
         let full = slot.queue.len() > 1 || first.is_full(self.codec, self.ratio(slot.topic));
@@ -389,11 +392,15 @@ impl Accumulator {
         Some(sendable.max(slot.backs_off_until(first)))
     }
 
-    /// Whether a slot's first batch must not be sent yet, for the sake of the sequence numbers.
-    fn is_held_back(&self, slot: &Slot, first: &ProducerBatch) -> bool {
+    /// Whether a slot's first batch must not be sent yet, for the sake of the sequence numbers or of the transaction.
+    fn is_held_back(&self, at: SlotIndex, first: &ProducerBatch) -> bool {
         if !self.idempotent {
             return false;
         }
+        if self.joined.as_ref().is_some_and(|joined| !joined.contains(&at)) {
+            return true;
+        }
+        let slot = self.slot(at);
         let Some(identity) = self.identity else { return true };
         let sequences = &slot.sequences;
         if first.has_sequence() {
@@ -489,7 +496,7 @@ impl Accumulator {
             let ratio = self.ratio(self.slot(at).topic);
             let slot = self.slot(at);
             let Some(first) = slot.queue.front().filter(|_| !slot.muted) else { continue };
-            if slot.backs_off_until(first) > now || self.is_held_back(slot, first) {
+            if slot.backs_off_until(first) > now || self.is_held_back(at, first) {
                 continue;
             }
             if size + first.size(self.codec, ratio) > self.max_request_size && !drained.is_empty() {
@@ -647,6 +654,29 @@ impl Accumulator {
             self.identity = identity;
             self.reschedule_all();
         }
+    }
+
+    /// The partitions that have joined the transaction, if they have to: nothing is sent to others.
+    pub fn set_joined(&mut self, joined: Option<BTreeSet<SlotIndex>>) {
+        if self.joined != joined {
+            self.joined = joined;
+            self.reschedule_all();
+        }
+    }
+
+    /// More partitions have joined.
+    pub fn join(&mut self, slots: &[SlotIndex]) {
+        if let Some(joined) = &mut self.joined {
+            joined.extend(slots);
+        }
+        for &at in slots {
+            self.reschedule(at);
+        }
+    }
+
+    /// Whether records for a partition have to wait until it has joined.
+    pub fn must_join(&self, at: SlotIndex) -> bool {
+        self.joined.as_ref().is_some_and(|joined| !joined.contains(&at))
     }
 
     /// Whether no batch of a partition was numbered before this one, which landed, and has no outcome yet.

@@ -15,6 +15,7 @@
 mod accumulator;
 mod batch;
 mod idempotence;
+mod joining;
 pub mod partitioner;
 mod sender;
 mod sequences;
@@ -258,9 +259,7 @@ impl Producer {
         let metadata = &self.net.metadata;
         match self.accumulator.append(now.mono, topic, metadata, record, &mut self.rng) {
             Ok(partition) => {
-                if let Some(transactions) = &mut self.transactions {
-                    transactions.written();
-                }
+                self.record_joins(topic, partition);
                 if self.blocked_since.take().is_some() {
                     self.accumulator.set_hurry(self.closing);
                 }

@@ -24,6 +24,9 @@ use crate::net::{Done, Outcome, SendOptions};
 /// The latest version that names topics.
 const LAST_WITH_NAMES: i16 = 12;
 
+/// The latest version of the older flow of transactions.
+const LAST_BEFORE_VERSION_2: i16 = 11;
+
 /// An answer for one batch.
 pub(super) struct Answer<'a> {
     pub error: ErrorCode,
@@ -120,7 +123,12 @@ impl Producer {
     fn produce_version(&self, node: i32, drained: &[Drained]) -> Option<i16> {
         let has_id =
             |part: &Drained| !self.net.metadata.topic(self.accumulator.slot(part.slot).topic).id.is_zero();
-        let latest = if drained.iter().all(has_id) { i16::MAX } else { LAST_WITH_NAMES };
+        let latest = match drained.iter().all(has_id) {
+            // From the next version on, writing to a partition makes it join the transaction.
+            _ if self.joins_by_request() => LAST_BEFORE_VERSION_2,
+            true => i16::MAX,
+            false => LAST_WITH_NAMES,
+        };
         self.net.version(node, ApiKey::Produce, latest)
     }
 

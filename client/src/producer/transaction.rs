@@ -2,8 +2,9 @@
 //!
 //! A transactional producer has an id that outlives it: InitProducerId at the id's coordinator ends what an earlier
 //! producer left open and fences it off. From then on records and consumed offsets go into transactions that the
-//! coordinator commits or aborts as a whole. This is the flow of `transaction.version` 2: partitions join a transaction
-//! when they are written to, and every end of a transaction raises the epoch, so that nothing of it can come late.
+//! coordinator commits or aborts as a whole. With `transaction.version` 2 partitions join a transaction when they are
+//! written to, and every end of a transaction raises the epoch, so that nothing of it can come late. In clusters of an
+//! older version they join by request: `joining`.
 //!
 //! The owner asks for one thing at a time ([`Producer::init_transactions`], [`Producer::send_offsets`],
 //! [`Producer::end_transaction`]), as an application's thread blocks, and is told by
@@ -25,9 +26,12 @@ use wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use wire::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
-use wire::messages::{EndTxnRequest, InitProducerIdRequest};
+use wire::messages::{
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest,
+};
 use wire::{ApiKey, Message, Reader};
 
+use super::joining::Joins;
 use super::sequences::Identity;
 use super::{Producer, SenderCall};
 use crate::consumer::{GroupMetadata, OffsetAndMetadata};
@@ -38,9 +42,11 @@ use crate::net::{Done, Outcome, SendOptions, sooner};
 
 /// `FindCoordinatorRequest.CoordinatorType`.
 const GROUP: i8 = 0;
-const TRANSACTION: i8 = 1;
+pub(super) const TRANSACTION: i8 = 1;
 /// The last version that names topics and not their ids.
 const LAST_WITH_NAMES: i16 = 5;
+/// The last versions of TxnOffsetCommit and EndTxn that belong to the older flow.
+const LAST_BEFORE_VERSION_2: i16 = 4;
 /// The level of the feature `transaction.version` from which partitions join by being written to.
 const VERSION_2: i16 = 2;
 
@@ -96,7 +102,7 @@ struct Coordinator {
 pub(super) struct Transactions {
     id: Arc<str>,
     timeout: Nanos,
-    state: TransactionState,
+    pub(super) state: TransactionState,
     operation: Option<(Operation, Instant)>,
     result: Option<Result<(), ClientError>>,
     /// The coordinator may know of the transaction: something was written or committed in it.
@@ -106,9 +112,11 @@ pub(super) struct Transactions {
     of_id: Coordinator,
     of_group: Coordinator,
     /// A request about transactions is in flight: there is one at a time.
-    asked: bool,
-    retry_at: Option<Instant>,
-    failures: u32,
+    pub(super) asked: bool,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) failures: u32,
+    /// The older flow, where it has to be.
+    pub(super) joins: Option<Joins>,
 }
 
 /// A request about transactions that is in flight.
@@ -118,6 +126,8 @@ pub(super) enum TransactionCall {
     Init,
     Offsets,
     End,
+    AddPartitions,
+    AddOffsets,
 }
 
 impl Transactions {
@@ -135,6 +145,7 @@ impl Transactions {
             asked: false,
             retry_at: None,
             failures: 0,
+            joins: None,
         }
     }
 
@@ -144,7 +155,12 @@ impl Transactions {
 
     pub fn deadline(&self) -> Option<Instant> {
         let limit = self.operation.as_ref().map(|(_, limit)| *limit);
-        sooner(limit, self.retry_at.filter(|_| self.operation.is_some()))
+        let open = matches!(
+            self.state,
+            TransactionState::InTransaction | TransactionState::Committing | TransactionState::Aborting
+        );
+        let joins = open && self.joins.as_ref().is_some_and(Joins::has_work);
+        sooner(limit, self.retry_at.filter(|_| joins || self.operation.is_some()))
     }
 
     /// What `send` throws now, if records cannot be sent.
@@ -168,6 +184,14 @@ impl Transactions {
         }
     }
 
+    /// The group whose offsets are being sent.
+    pub fn group(&self) -> Option<Arc<str>> {
+        match &self.operation {
+            Some((Operation::Offsets { group, .. }, _)) => Some(group.group.clone()),
+            _ => None,
+        }
+    }
+
     /// A record goes into the transaction.
     pub fn written(&mut self) {
         self.started = true;
@@ -183,9 +207,15 @@ impl Transactions {
                 | ErrorCode::UNSUPPORTED_VERSION
                 | ErrorCode::INVALID_PRODUCER_ID_MAPPING
         );
-        match fatal {
-            true => self.fail(error.clone()),
-            false => self.abortable(error.clone()),
+        if fatal {
+            return self.fail(error.clone());
+        }
+        // Which numbers the leader wants next is not known: those of the next transaction begin anew.
+        if let Some(joins) = &mut self.joins {
+            joins.bump = true;
+        }
+        if self.state != TransactionState::Aborting {
+            self.abortable(error.clone());
         }
     }
 
@@ -197,16 +227,43 @@ impl Transactions {
         }
     }
 
-    /// The transaction can only be aborted; one that is being aborted goes on.
+    /// The transaction can only be aborted. If that is what was asked for, it has failed, and may be asked for again.
     fn abortable(&mut self, error: ClientError) {
-        if matches!(self.state, TransactionState::Aborting | TransactionState::FatalError) {
-            return;
+        match self.state {
+            TransactionState::FatalError => return,
+            // There is nothing to abort, and without a producer id nothing can be done either.
+            TransactionState::Uninitialized | TransactionState::Initializing => return self.fail(error),
+            _ => {}
         }
-        self.state = TransactionState::AbortableError;
-        self.error = Some(error);
+        if self.state != TransactionState::Aborting {
+            self.state = TransactionState::AbortableError;
+        }
         if self.operation.take().is_some() {
-            self.result = self.error.clone().map(Err);
+            self.result = Some(Err(error.clone()));
         }
+        self.error = Some(error);
+    }
+
+    /// What Java throws when the application asks for something else after a call that timed out.
+    fn pending(&self, asked: &Operation) -> Option<ClientError> {
+        let before = match (self.state, asked) {
+            (TransactionState::Initializing, Operation::Init)
+            | (TransactionState::Committing, Operation::End { commit: true })
+            | (TransactionState::Aborting, Operation::End { commit: false }) => return None,
+            (TransactionState::Initializing, _) => "initTransactions",
+            (TransactionState::Committing, _) => "commitTransaction",
+            (TransactionState::Aborting, _) => "abortTransaction",
+            _ => return None,
+        };
+        let now = match asked {
+            Operation::Init => "initTransactions",
+            Operation::Offsets { .. } => "sendOffsetsToTransaction",
+            Operation::End { commit: true } => "commitTransaction",
+            Operation::End { commit: false } => "abortTransaction",
+        };
+        Some(ClientError::illegal_state(format!(
+            "Cannot attempt operation `{now}` because the previous call to `{before}` timed out and must be retried"
+        )))
     }
 
     fn done(&mut self) {
@@ -233,6 +290,11 @@ fn name_of(state: TransactionState) -> &'static str {
 
 /// What the application may ask for.
 impl Producer {
+    /// The coordinator of the transactional id, as far as it is known.
+    pub(super) fn coordinator_known(&self) -> Option<i32> {
+        self.transactions.as_ref().and_then(|t| t.of_id.node)
+    }
+
     /// Where the transactional producer stands; `None` without a `transactional.id`.
     pub fn transaction_state(&self) -> Option<TransactionState> {
         self.transactions.as_ref().map(|t| t.state)
@@ -270,6 +332,7 @@ impl Producer {
             TransactionState::Ready => {
                 transactions.state = TransactionState::InTransaction;
                 transactions.started = false;
+                self.begin_joining();
                 Ok(())
             }
             TransactionState::AbortableError | TransactionState::FatalError => Err(transactions.in_error()),
@@ -310,6 +373,10 @@ impl Producer {
             transactions.result = Some(Err(transactions.in_error()));
             return;
         }
+        if let Some(error) = transactions.pending(&operation) {
+            transactions.result = Some(Err(error));
+            return;
+        }
         transactions.state = state;
         if aborts {
             transactions.error = None;
@@ -328,15 +395,12 @@ impl Producer {
 impl Producer {
     /// Sends what the operation under way needs next.
     pub(super) fn drive_transactions(&mut self, now: Instant, out: &mut Outputs) {
-        let Some(transactions) = &mut self.transactions else { return };
-        let Some((operation, limit)) = transactions.operation.clone() else { return };
-        if limit <= now {
-            let ms = self.config.max_block.as_millis();
-            let text = format!("Timeout expired after {ms}ms while awaiting {}", operation.name());
-            transactions.operation = None;
-            transactions.result = Some(Err(ClientError::timeout(text)));
-            return;
+        if self.drive_joins(now, out) {
+            return self.expire_operation(now);
         }
+        self.expire_operation(now);
+        let Some(transactions) = &mut self.transactions else { return };
+        let Some((operation, _)) = transactions.operation.clone() else { return };
         let waits = transactions.retry_at.is_some_and(|at| at > now);
         if transactions.asked || waits {
             return;
@@ -344,8 +408,19 @@ impl Producer {
         transactions.retry_at = None;
         match operation {
             Operation::Init => self.send_init(now, out),
-            Operation::Offsets { group, offsets } => self.send_txn_offsets(now, &group, &offsets, out),
+            Operation::Offsets { group, offsets } => self.drive_offsets(now, &group, &offsets, out),
             Operation::End { commit } => self.drive_end(now, commit, out),
+        }
+    }
+
+    /// The application waits no longer than `max.block.ms`.
+    fn expire_operation(&mut self, now: Instant) {
+        let Some(transactions) = &mut self.transactions else { return };
+        if let Some((operation, _)) = transactions.operation.as_ref().filter(|(_, limit)| *limit <= now) {
+            let ms = self.config.max_block.as_millis();
+            let text = format!("Timeout expired after {ms}ms while awaiting {}", operation.name());
+            transactions.operation = None;
+            transactions.result = Some(Err(ClientError::timeout(text)));
         }
     }
 
@@ -367,6 +442,9 @@ impl Producer {
         if transactions.started {
             return self.send_end(now, commit, out);
         }
+        if transactions.joins.as_ref().is_some_and(|joins| joins.bump) {
+            return self.send_init(now, out);
+        }
         // Nobody but this producer knows of it.
         transactions.state = TransactionState::Ready;
         transactions.done();
@@ -374,7 +452,13 @@ impl Producer {
     }
 
     /// The coordinator, if a request can be sent to it now. Otherwise it is looked for, or connected to.
-    fn coordinator(&mut self, now: Instant, key_type: i8, key: &str, out: &mut Outputs) -> Option<i32> {
+    pub(super) fn coordinator(
+        &mut self,
+        now: Instant,
+        key_type: i8,
+        key: &str,
+        out: &mut Outputs,
+    ) -> Option<i32> {
         let transactions = self.transactions.as_mut().expect("the caller has seen it");
         let known = if key_type == GROUP { &mut transactions.of_group } else { &mut transactions.of_id };
         if let Some(node) = known.node {
@@ -402,7 +486,7 @@ impl Producer {
         None
     }
 
-    fn send_call<'r, R: wire::Request<'r>>(
+    pub(super) fn send_call<'r, R: wire::Request<'r>>(
         &mut self,
         now: Instant,
         node: i32,
@@ -422,24 +506,26 @@ impl Producer {
             let text = "The node does not support INIT_PRODUCER_ID";
             return self.fail_transactions(ClientError::unsupported_version(text));
         };
-        if self.level_of_transactions(node) < VERSION_2 {
-            let text =
-                "The cluster's transaction.version is below 2, and the older protocol is not spoken here";
-            return self.fail_transactions(ClientError::unsupported_version(text));
-        }
-        let timeout = self.transactions.as_ref().map_or(Nanos::ZERO, |t| t.timeout);
+        let by_request = self.level_of_transactions(node) < VERSION_2;
+        let transactions = self.transactions.as_mut().expect("the caller has seen it");
+        let bump = transactions.joins.as_ref().is_some_and(|joins| joins.bump);
+        let timeout = transactions.timeout;
+        transactions.joins = by_request.then(|| Joins::new(bump));
+        // With its own id and epoch a producer raises its epoch; without, it fences off whoever has the id.
+        let none = Identity { id: -1, epoch: -1 };
+        let own = self.idempotence.identity().filter(|_| bump).unwrap_or(none);
         let request = InitProducerIdRequest {
             transactional_id: Some(Cow::Owned(id.to_string())),
             transaction_timeout_ms: timeout.as_millis().min(i32::MAX as u64) as i32,
-            producer_id: -1,
-            producer_epoch: -1,
+            producer_id: own.id,
+            producer_epoch: own.epoch,
             ..InitProducerIdRequest::default()
         };
         self.send_call(now, node, version, &request, TransactionCall::Init, out);
     }
 
     /// The finalized level of `transaction.version`, as a broker told it.
-    fn level_of_transactions(&self, node: i32) -> i16 {
+    pub(super) fn level_of_transactions(&self, node: i32) -> i16 {
         let Some(frame) = self.net.api_versions_of(node) else { return 0 };
         let mut reader = Reader::new(frame);
         let level = || -> Option<i16> {
@@ -451,7 +537,7 @@ impl Producer {
         level.unwrap_or(0)
     }
 
-    fn send_txn_offsets(
+    pub(super) fn send_txn_offsets(
         &mut self,
         now: Instant,
         group: &GroupMetadata,
@@ -459,7 +545,8 @@ impl Producer {
         out: &mut Outputs,
     ) {
         let Some(node) = self.coordinator(now, GROUP, &group.group, out) else { return };
-        let Some(version) = self.net.version(node, ApiKey::TxnOffsetCommit, LAST_WITH_NAMES) else {
+        let latest = if self.joins_by_request() { LAST_BEFORE_VERSION_2 } else { LAST_WITH_NAMES };
+        let Some(version) = self.net.version(node, ApiKey::TxnOffsetCommit, latest) else {
             let text = "The node does not support TXN_OFFSET_COMMIT";
             return self.fail_transactions(ClientError::unsupported_version(text));
         };
@@ -495,9 +582,10 @@ impl Producer {
     }
 
     fn send_end(&mut self, now: Instant, commit: bool, out: &mut Outputs) {
+        let latest = if self.joins_by_request() { LAST_BEFORE_VERSION_2 } else { i16::MAX };
         let id = self.transactional_id();
         let Some(node) = self.coordinator(now, TRANSACTION, &id, out) else { return };
-        let Some(version) = self.net.version(node, ApiKey::EndTxn, i16::MAX) else {
+        let Some(version) = self.net.version(node, ApiKey::EndTxn, latest) else {
             let text = "The node does not support END_TXN";
             return self.fail_transactions(ClientError::unsupported_version(text));
         };
@@ -511,11 +599,11 @@ impl Producer {
         self.send_call(now, node, version, &request, TransactionCall::End, out);
     }
 
-    fn transactional_id(&self) -> Arc<str> {
+    pub(super) fn transactional_id(&self) -> Arc<str> {
         self.transactions.as_ref().map(|t| t.id.clone()).expect("the caller has seen it")
     }
 
-    fn fail_transactions(&mut self, error: ClientError) {
+    pub(super) fn fail_transactions(&mut self, error: ClientError) {
         if let Some(transactions) = &mut self.transactions {
             transactions.fail(error.clone());
         }
@@ -554,6 +642,16 @@ impl Producer {
                 let worst = codes.filter(|code| code.is_error()).max_by_key(|code| !code.retriable());
                 self.offsets_answered(now, worst.unwrap_or(ErrorCode::NONE), out);
             }),
+            TransactionCall::AddPartitions => done.decode::<AddPartitionsToTxnRequest<'_>>(frame).map(|r| {
+                let topics = r.results_by_topic_v3_and_below.iter();
+                let codes =
+                    topics.flat_map(|t| &t.results_by_partition).map(|p| ErrorCode(p.partition_error_code));
+                let codes = codes.chain([ErrorCode(r.error_code)]).filter(|code| code.is_error());
+                self.partitions_answered(now, codes.collect(), out);
+            }),
+            TransactionCall::AddOffsets => done
+                .decode::<AddOffsetsToTxnRequest<'_>>(frame)
+                .map(|r| self.group_answered(now, ErrorCode(r.error_code), out)),
             TransactionCall::End => done.decode::<EndTxnRequest<'_>>(frame).map(|r| {
                 let identity = Identity { id: r.producer_id, epoch: r.producer_epoch };
                 self.end_answered(now, ErrorCode(r.error_code), identity, out);
@@ -565,17 +663,26 @@ impl Producer {
         }
     }
 
-    fn lose_coordinator(&mut self, call: TransactionCall) {
+    pub(super) fn lose_coordinator(&mut self, call: TransactionCall) {
         let Some(transactions) = &mut self.transactions else { return };
         match call {
             TransactionCall::Offsets => transactions.of_group.node = None,
-            TransactionCall::Init | TransactionCall::End => transactions.of_id.node = None,
+            TransactionCall::Init
+            | TransactionCall::End
+            | TransactionCall::AddPartitions
+            | TransactionCall::AddOffsets => transactions.of_id.node = None,
             TransactionCall::Find { .. } => {}
         }
     }
 
     /// The same again, after a backoff.
-    fn ask_again(&mut self, now: Instant, call: TransactionCall, error: ErrorCode, out: &mut Outputs) {
+    pub(super) fn ask_again(
+        &mut self,
+        now: Instant,
+        call: TransactionCall,
+        error: ErrorCode,
+        out: &mut Outputs,
+    ) {
         let Some(transactions) = &mut self.transactions else { return };
         let backoff = self.config.common.retry_backoff.after(transactions.failures, &mut self.rng);
         transactions.failures = transactions.failures.saturating_add(1);
@@ -585,6 +692,8 @@ impl Producer {
             TransactionCall::Init => ApiKey::InitProducerId,
             TransactionCall::Offsets => ApiKey::TxnOffsetCommit,
             TransactionCall::End => ApiKey::EndTxn,
+            TransactionCall::AddPartitions => ApiKey::AddPartitionsToTxn,
+            TransactionCall::AddOffsets => ApiKey::AddOffsetsToTxn,
         };
         out.event(|| ClientEvent::RequestFailed { api: api.name(), error: error.name() });
     }
@@ -614,6 +723,9 @@ impl Producer {
             ErrorCode::GROUP_AUTHORIZATION_FAILED => {
                 transactions.abortable(ClientError::from_code(error, None));
             }
+            ErrorCode::TRANSACTION_ABORTABLE => {
+                transactions.abortable(ClientError::from_code(error, None));
+            }
             error => self.fail_transactions(ClientError::from_code(error, None)),
         }
     }
@@ -624,6 +736,10 @@ impl Producer {
             ErrorCode::NONE => {
                 transactions.state = TransactionState::Ready;
                 transactions.done();
+                if let Some(joins) = &mut transactions.joins {
+                    joins.bump = false;
+                }
+                self.accumulator.set_hurry(self.closing);
                 self.take_identity(Some(identity), out);
             }
             error if self.tries_again(now, TransactionCall::Init, error, out) => {}
@@ -671,6 +787,11 @@ impl Producer {
     fn end_answered(&mut self, now: Instant, error: ErrorCode, identity: Identity, out: &mut Outputs) {
         let Some(transactions) = &mut self.transactions else { return };
         match error {
+            // The application waits until the epoch is another one.
+            ErrorCode::NONE if transactions.joins.as_ref().is_some_and(|joins| joins.bump) => {
+                transactions.started = false;
+                transactions.failures = 0;
+            }
             ErrorCode::NONE => {
                 transactions.state = TransactionState::Ready;
                 transactions.started = false;
@@ -696,7 +817,7 @@ impl Producer {
     }
 
     /// Errors that go away, perhaps with another coordinator.
-    fn tries_again(
+    pub(super) fn tries_again(
         &mut self,
         now: Instant,
         call: TransactionCall,
@@ -714,11 +835,11 @@ impl Producer {
         again
     }
 
-    fn fenced(&mut self) {
+    pub(super) fn fenced(&mut self) {
         self.fail_transactions(ClientError::from_code(ErrorCode::PRODUCER_FENCED, None));
     }
 
-    fn abortable(&mut self, error: ClientError) {
+    pub(super) fn abortable(&mut self, error: ClientError) {
         if let Some(transactions) = &mut self.transactions {
             transactions.abortable(error);
         }

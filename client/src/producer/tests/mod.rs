@@ -1,6 +1,7 @@
 //! Stories of a producer and a scripted cluster.
 
 mod idempotence;
+mod transactions;
 
 use alloc::boxed::Box;
 use alloc::vec;
