@@ -412,6 +412,7 @@ fn offsets_are_committed_in_the_epoch_that_the_member_is_in() {
 /// A consumer that speaks the classic protocol.
 struct Old {
     id: String,
+    instance: Option<&'static str>,
     generation: i32,
     owned: Owned,
 }
@@ -446,6 +447,7 @@ impl Old {
             let request = JoinGroupRequest {
                 group_id: "g".into(),
                 member_id: (&*self.id).into(),
+                group_instance_id: self.instance.map(Into::into),
                 protocol_type: "consumer".into(),
                 protocols: vec![protocol],
                 session_timeout_ms: 45_000,
@@ -491,6 +493,7 @@ impl Old {
             group_id: "g".into(),
             generation_id: self.generation,
             member_id: (&*self.id).into(),
+            group_instance_id: self.instance.map(Into::into),
             protocol_type: Some("consumer".into()),
             protocol_name: Some("cooperative-sticky".into()),
             assignments: if leads { vec![mine] } else { Vec::new() },
@@ -520,6 +523,7 @@ impl Old {
             group_id: "g".into(),
             generation_id: self.generation,
             member_id: (&*self.id).into(),
+            group_instance_id: self.instance.map(Into::into),
             ..Default::default()
         };
         match world.lab.ask(&mut world.client, 4, &request, |r| ErrorCode(r.error_code)) {
@@ -532,7 +536,7 @@ impl Old {
 #[test]
 fn a_classic_group_becomes_one_of_the_new_protocol_and_goes_back() {
     let mut world = World::new(&[("group.initial.rebalance.delay.ms", "0")], &[("purchases", 4)]);
-    let mut old = Old { id: String::new(), generation: -1, owned: Owned::new() };
+    let mut old = Old { id: String::new(), instance: None, generation: -1, owned: Owned::new() };
     assert_eq!(old.join(&mut world), ErrorCode::NONE);
     assert_eq!((old.generation, old.owned.values().map(BTreeSet::len).sum::<usize>()), (1, 4));
     assert_eq!(world.view("g").state, "Stable");
@@ -562,6 +566,66 @@ fn a_classic_group_becomes_one_of_the_new_protocol_and_goes_back() {
     }
     assert_eq!(world.view("g").state, "Stable");
     assert_eq!(old.owned.values().map(BTreeSet::len).sum::<usize>(), 4, "all are its own again");
+}
+
+#[test]
+fn a_static_member_that_goes_back_to_the_classic_protocol_takes_the_group_with_it() {
+    let mut world = World::new(&[("group.initial.rebalance.delay.ms", "0")], &[("purchases", 4)]);
+    let mut old = Old { id: String::new(), instance: None, generation: -1, owned: Owned::new() };
+    assert_eq!(old.join(&mut world), ErrorCode::NONE);
+    let mut new = Consumer { instance: Some("i"), ..Consumer::new("g", "new", &["purchases"]) };
+    for _ in 0..6 {
+        let _ = new.beat(&mut world);
+        world.lab.run(1_500);
+        old.beat(&mut world);
+    }
+    let epoch = world.view("g").generation;
+    let mut back = Old { id: String::new(), instance: Some("i"), generation: -1, owned: Owned::new() };
+    assert_eq!(back.join(&mut world), ErrorCode::NONE);
+    let view = world.view("g");
+    assert_eq!((view.state, view.generation, view.members.len()), ("Stable", epoch, 2), "and no rebalance");
+    assert_eq!(back.owned, new.owned, "what it had is its own");
+    assert_eq!((old.beat(&mut world), back.beat(&mut world)), (ErrorCode::NONE, ErrorCode::NONE));
+    assert_eq!(world.describe("g").0, "", "a classic group");
+}
+
+#[test]
+fn without_the_policy_there_is_no_way_from_one_kind_to_the_other() {
+    let settings =
+        [("group.initial.rebalance.delay.ms", "0"), ("group.consumer.migration.policy", "disabled")];
+    let mut world = World::new(&settings, &[("purchases", 4)]);
+    let mut old = Old { id: String::new(), instance: None, generation: -1, owned: Owned::new() };
+    assert_eq!(old.join(&mut world), ErrorCode::NONE);
+    let refused = world.beat(&Consumer::new("g", "new", &["purchases"]).request()).unwrap_err();
+    assert_eq!(refused, (ErrorCode::GROUP_ID_NOT_FOUND, "Group g is not a consumer group.".to_string()));
+    assert_eq!(old.beat(&mut world), ErrorCode::NONE);
+}
+
+#[test]
+fn who_does_not_give_partitions_up_in_time_is_fenced() {
+    let mut world = World::new(&[], &[("purchases", 4)]);
+    let mut a = Consumer::new("g", "a", &["purchases"]);
+    let mut b = Consumer::new("g", "b", &["purchases"]);
+    a.beat(&mut world).unwrap();
+    world.lab.run(2_000);
+    b.beat(&mut world).unwrap();
+    let clings = a.request();
+    let mut fenced_after = None;
+    for second in 0..70 {
+        world.lab.run(1_000);
+        b.beat(&mut world).unwrap();
+        match world.beat(&clings) {
+            Ok((epoch, _)) => assert_eq!((epoch, sizes(&[&b])), (2, vec![0])),
+            Err((error, _)) => {
+                assert_eq!(error, ErrorCode::UNKNOWN_MEMBER_ID);
+                fenced_after = Some(second);
+                break;
+            }
+        }
+    }
+    assert!(matches!(fenced_after, Some(58..=62)), "the rebalance timeout is 60 s: {fenced_after:?}");
+    settle(&mut world, &mut [&mut b]);
+    assert_eq!(sizes(&[&b]), [4]);
 }
 
 // --- a new coordinator
