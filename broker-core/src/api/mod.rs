@@ -1,5 +1,5 @@
 //! Which APIs a listener serves, how a frame becomes a request, and the handlers that belong to no mechanism of their
-//! own: ApiVersions, Metadata, DescribeTopicPartitions, DescribeCluster, DescribeConfigs, ListConfigResources.
+//! own: ApiVersions, Metadata, DescribeTopicPartitions, DescribeCluster, DescribeConfigs, ListConfigResources, DescribeClientQuotas.
 //!
 //! Those answer from the metadata image alone. What changes the cluster is passed on to the active controller by
 //! [`forward`]; everything else is routed by the node to the mechanism that owns it. They follow `KafkaApis`,
@@ -10,6 +10,7 @@ pub mod configs;
 pub mod forward;
 pub mod incoming;
 pub mod metadata;
+pub mod quotas;
 pub mod refusal;
 pub mod topic_partitions;
 pub mod versions;

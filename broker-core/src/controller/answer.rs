@@ -44,6 +44,8 @@ pub enum Answer {
     AlterPartitionReassignments(AlterPartitionReassignmentsResponse<'static>),
     /// To ListPartitionReassignments.
     ListPartitionReassignments(ListPartitionReassignmentsResponse<'static>),
+    /// To AlterClientQuotas.
+    AlterClientQuotas(AlterClientQuotasResponse<'static>),
     /// To UpdateFeatures.
     UpdateFeatures(UpdateFeaturesResponse<'static>),
 }
@@ -68,6 +70,7 @@ impl Answer {
             Answer::AlterConfigs(r) => net.respond(out, token, r),
             Answer::AlterPartitionReassignments(r) => net.respond(out, token, r),
             Answer::ListPartitionReassignments(r) => net.respond(out, token, r),
+            Answer::AlterClientQuotas(r) => net.respond(out, token, r),
             Answer::UpdateFeatures(r) => net.respond(out, token, r),
         }
     }
@@ -136,6 +139,11 @@ impl Answer {
             Answer::ListPartitionReassignments(r) => {
                 (r.error_code, r.error_message) = (code, text(&error.message));
                 r.topics.clear();
+            }
+            Answer::AlterClientQuotas(r) => {
+                for entry in &mut r.entries {
+                    (entry.error_code, entry.error_message) = (code, text(&error.message));
+                }
             }
             Answer::UpdateFeatures(r) => {
                 (r.error_code, r.error_message) = (code, text(&error.message));

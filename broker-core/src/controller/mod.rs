@@ -29,6 +29,7 @@ pub mod index;
 mod metadata_log;
 pub mod partition_change;
 pub mod placement;
+mod quotas;
 mod reassignment;
 mod replication;
 mod state;
@@ -190,6 +191,7 @@ impl Controller {
                 | ApiKey::AlterConfigs
                 | ApiKey::AlterPartitionReassignments
                 | ApiKey::ListPartitionReassignments
+                | ApiKey::AlterClientQuotas
                 | ApiKey::UpdateFeatures
         )
     }
@@ -434,6 +436,7 @@ fn process(
         ApiKey::ListPartitionReassignments => {
             state.list_partition_reassignments(&decoded!(ListPartitionReassignmentsRequest))
         }
+        ApiKey::AlterClientQuotas => state.alter_client_quotas(&decoded!(AlterClientQuotasRequest)),
         ApiKey::UpdateFeatures => state.update_features(env, &decoded!(UpdateFeaturesRequest), version),
         other => unreachable!("the controller does not serve {other}"),
     })
@@ -475,6 +478,10 @@ fn blank(token: RequestToken, reader: &mut Reader<'_>) -> Result<Answer, DecodeE
         }
         ApiKey::ListPartitionReassignments => {
             empty!(ListPartitionReassignmentsRequest, ListPartitionReassignments)
+        }
+        ApiKey::AlterClientQuotas => {
+            let entries = named!(AlterClientQuotasRequest, entries, entry => quotas::blank_entry(entry));
+            Answer::AlterClientQuotas(AlterClientQuotasResponse { entries, ..Default::default() })
         }
         ApiKey::UpdateFeatures => empty!(UpdateFeaturesRequest, UpdateFeatures),
         ApiKey::CreateTopics => {

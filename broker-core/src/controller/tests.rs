@@ -6,5 +6,6 @@ mod configs;
 mod golden;
 mod harness;
 mod leadership;
+mod quotas;
 mod random;
 mod topics;

@@ -11,7 +11,7 @@ use wire::{ApiKey, DecodeError, Message, Reader, Rope};
 
 use super::Core;
 use crate::api::incoming::{self, Incoming};
-use crate::api::{View, cluster, configs, metadata, topic_partitions, versions};
+use crate::api::{View, cluster, configs, metadata, quotas, topic_partitions, versions};
 use crate::controller::Controller;
 use crate::coordinator::group::membership::Sender;
 use crate::coordinator::{GroupCoordinator, Parts, find};
@@ -281,6 +281,11 @@ impl Core {
             ApiKey::DescribeConfigs => {
                 let request = decode::<DescribeConfigsRequest<'_>>(r, v)?;
                 let response = configs::answer(view, &request);
+                ctx.net.respond(ctx.out, token, &response);
+            }
+            ApiKey::DescribeClientQuotas => {
+                let request = decode::<DescribeClientQuotasRequest<'_>>(r, v)?;
+                let response = quotas::answer(view, &request);
                 ctx.net.respond(ctx.out, token, &response);
             }
             ApiKey::ListConfigResources => {

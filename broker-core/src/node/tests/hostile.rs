@@ -123,6 +123,8 @@ fn frame(key: ApiKey, version: i16) -> Option<Vec<u8>> {
         IncrementalAlterConfigs => IncrementalAlterConfigsRequest::default(),
         AlterPartitionReassignments => AlterPartitionReassignmentsRequest::default(),
         ListPartitionReassignments => ListPartitionReassignmentsRequest::default(),
+        DescribeClientQuotas => DescribeClientQuotasRequest::default(),
+        AlterClientQuotas => AlterClientQuotasRequest::default(),
         DescribeQuorum => DescribeQuorumRequest::default(),
         UpdateFeatures => UpdateFeaturesRequest::default(),
         DescribeCluster => DescribeClusterRequest::default(),
