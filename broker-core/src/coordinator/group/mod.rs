@@ -213,7 +213,7 @@ impl Shard for GroupShard {
             self.consumer.topics_changed();
         }
         if !delta.topics_deleted.is_empty() {
-            let deleted: Vec<Arc<str>> = delta.topics_deleted.iter().map(|(_, t)| t.name.clone()).collect();
+            let deleted: Vec<Arc<str>> = delta.topics_deleted.values().map(|t| t.name.clone()).collect();
             self.topics_deleted(cx, &deleted);
         }
     }

@@ -497,7 +497,6 @@ impl Old {
             protocol_type: Some("consumer".into()),
             protocol_name: Some("cooperative-sticky".into()),
             assignments: if leads { vec![mine] } else { Vec::new() },
-            ..Default::default()
         };
         let topics = world.lab.node("broker-1").image().topics.clone();
         let look = |r: SyncGroupResponse<'_>| {
@@ -524,7 +523,6 @@ impl Old {
             generation_id: self.generation,
             member_id: (&*self.id).into(),
             group_instance_id: self.instance.map(Into::into),
-            ..Default::default()
         };
         match world.lab.ask(&mut world.client, 4, &request, |r| ErrorCode(r.error_code)) {
             ErrorCode::REBALANCE_IN_PROGRESS => self.join(world),

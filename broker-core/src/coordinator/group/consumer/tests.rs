@@ -195,14 +195,16 @@ fn wanted(partitions: &[i32]) -> Partitions {
 #[test]
 fn a_member_goes_towards_its_target_step_by_step() {
     use MemberState::{Stable, Unreleased, Unrevoked};
+    /// Epoch, state, what it has, what it is to give up.
+    type At = (i32, MemberState, &'static [(i32, i32)], &'static [(i32, i32)]);
     struct Case {
         what: &'static str,
-        from: (i32, MemberState, &'static [(i32, i32)], &'static [(i32, i32)]),
+        from: At,
         target: (i32, &'static [i32]),
         reported: Option<&'static [i32]>,
         /// Those that another member has.
         taken: &'static [i32],
-        to: (i32, MemberState, &'static [(i32, i32)], &'static [(i32, i32)]),
+        to: At,
     }
     let has: &[(i32, i32)] = &[(0, 1), (1, 1)];
     for case in [
