@@ -14,7 +14,7 @@ struct Fault {
     story: &'static str,
 }
 
-const FAULTS: [Fault; 4] = [
+const FAULTS: [Fault; 5] = [
     Fault {
         scenario: "labs/power-loss",
         variant: Some("flushed"),
@@ -42,6 +42,13 @@ const FAULTS: [Fault; 4] = [
         seed: 398,
         story: "a consumer whose question for a partition's end was refused took the partition out of its fetch \
                 session while it waited to ask again, and never put it back (client/src/consumer/offsets.rs)",
+    },
+    Fault {
+        scenario: "labs/reassign-under-load",
+        variant: Some("new-broker-down"),
+        seed: 2,
+        story: "an admin client that took a dead broker for the controller waited for its connection until the call's \
+                time was over (client/src/admin/mod.rs)",
     },
 ];
 

@@ -373,6 +373,10 @@ impl Admin {
         for (id, node) in assigned {
             if self.net.ready(now.mono, node, out).is_ok() {
                 self.send(now, id, node, out);
+            } else if self.net.is_unavailable(now.mono, node) {
+                // As Java does when a connection fails: another broker may pass for the controller by now.
+                self.requests.get_mut(&id).expect("just listed").state = State::Pending;
+                self.net.metadata.request_update();
             }
         }
     }
