@@ -22,6 +22,7 @@ mod java;
 mod json;
 mod leader_election;
 mod line_reader;
+mod load;
 mod log_dirs;
 mod metadata_quorum;
 mod options;
@@ -50,6 +51,7 @@ use crate::config::Settings;
 use crate::io::{Input, Output, Outputs};
 use console_consumer::ConsoleConsumer;
 use console_producer::ConsoleProducer;
+use load::Load;
 use session::{Calls, Exception, Tool};
 
 /// What `--version` says.
@@ -106,6 +108,8 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-features", Kind::Calls(features::run)),
     ("kafka-broker-api-versions", Kind::Calls(api_versions::run)),
     ("kafka-cluster", Kind::Calls(cluster::run)),
+    ("kafka-producer-perf-test", Kind::Load(load::Kind::Performance)),
+    ("kafka-verifiable-producer", Kind::Load(load::Kind::Verifiable)),
     ("kafka-transactions", Kind::Calls(transactions::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
 ];
@@ -115,6 +119,7 @@ enum Kind {
     Calls(Tool),
     Producer,
     Consumer,
+    Load(load::Kind),
 }
 
 /// A `kafka-*` command as a process.
@@ -129,6 +134,7 @@ enum State {
     Calls(Box<Calls>),
     Producer(ConsoleProducer),
     Consumer(ConsoleConsumer),
+    Load(Load),
     /// There is no such tool.
     Unknown,
     Ended,
@@ -143,6 +149,7 @@ impl CommandProcess {
             Some(Kind::Calls(tool)) => State::Calls(Box::new(Calls::new(tool, rng))),
             Some(Kind::Producer) => State::Producer(ConsoleProducer::new(rng)),
             Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
+            Some(Kind::Load(kind)) => State::Load(Load::new(kind, rng)),
             None => State::Unknown,
         };
         CommandProcess { spec, state }
@@ -157,6 +164,7 @@ impl CommandProcess {
             },
             State::Producer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Unknown => {
                 let name = self.spec.words.first().map_or("", String::as_str);
                 out.items.push(Output::Stderr(format!("{name}: command not found\n")));
@@ -173,6 +181,7 @@ impl CommandProcess {
             State::Calls(calls) => calls.deadline(),
             State::Producer(tool) => tool.deadline(),
             State::Consumer(tool) => tool.deadline(),
+            State::Load(tool) => tool.deadline(),
             State::Unknown | State::Ended => None,
         }
     }
