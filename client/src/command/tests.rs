@@ -2,6 +2,8 @@
 //!
 //! `⇥` stands for a TAB in expected texts. Time stamps of log lines are those of the scripted cluster's clock.
 
+mod transactions;
+
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
