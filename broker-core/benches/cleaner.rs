@@ -83,7 +83,12 @@ fn clean(log: &mut Log, disk: &mut MemDisk, terms: CleaningTerms) -> (usize, Dur
                         log.synced(ticket, result);
                     }
                 }
-                CleaningStep::Done(_) => break,
+                CleaningStep::Done(_) => {
+                    // What was replaced goes after file.delete.delay.ms.
+                    let later = Now { mono: Instant(61_000_000_000), ..NOW };
+                    log.on_timer(later, disk).expect("no error");
+                    break;
+                }
                 CleaningStep::Ended => unreachable!("nothing ends it"),
             }
         }

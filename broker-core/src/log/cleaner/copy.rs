@@ -279,9 +279,12 @@ impl Cleaning {
     }
 }
 
+/// The headers of a record, as a builder takes them.
+type HeaderRefs<'h> = SmallVec<[(&'h str, Option<&'h [u8]>); 4]>;
+
 fn add(builder: &mut BatchBuilder, header: &BatchHeader, record: &Record<'_>) {
     let headers: SmallVec<[_; 4]> = record.headers.collect();
-    let headers: SmallVec<[(&str, Option<&[u8]>); 4]> = headers.iter().map(|h| (&*h.key, h.value)).collect();
+    let headers: HeaderRefs<'_> = headers.iter().map(|h| (&*h.key, h.value)).collect();
     let delta = (record.offset - header.base_offset) as i32;
     builder.append_at(delta, record.timestamp, record.key, record.value, &headers);
 }
