@@ -261,6 +261,13 @@ fn arguments_of(kind: Kind, spec: &CommandSpec) -> Result<Arguments, Unread> {
                 continue;
             }
         }
+        // `--throughput -1`: a negative number is no option.
+        if word.starts_with('-') && word.parse::<i64>().is_ok() {
+            if let Some(option) = words.last_mut() {
+                option.push_str(&format!("={word}"));
+            }
+            continue;
+        }
         match &properties {
             Some(option) => words.push(format!("{option}={word}")),
             None => words.push(word.clone()),

@@ -188,6 +188,10 @@ fn the_performance_test_sends_all_and_measures() {
     assert!(lines[0].contains(" records sent, 200.") && lines[0].ends_with(" ms max latency."), "{out}");
     assert!(lines[1].starts_with("2000 records sent, 200.0"), "{out}");
     assert!(lines[1].contains("(0.02 MB/sec)") && lines[1].contains(" ms 50th, "), "{out}");
+    let line = "kafka-producer-perf-test B --topic t --num-records 20000 --record-size 100 --throughput -1";
+    let (out, err, exit) = run(&mut fake, line);
+    assert_eq!((err.as_str(), exit, out.lines().count()), ("", 0, 1));
+    assert_eq!(fake.partitions[0].end(), 22_000);
     let (_, err, exit) =
         run(&mut fake, "kafka-producer-perf-test B --topic t --record-size 9 --throughput 1");
     assert_eq!(exit, 1);
