@@ -1,14 +1,17 @@
 //! `kafka-console-consumer` (`ConsoleConsumer.java`): records of a topic as lines on standard output.
 //!
-//! Without a group it reads all partitions of the topic, as the only member of a group that nobody else joins would.
+//! With `--group` or `--include` it is a member of a group. Without, it reads all partitions of the topic, as the only
+//! member of a group that nobody else joins would: Kafka's tool makes such a group, `console-consumer-N`, for itself.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
+use rand_core::Rng as _;
 use wire::Codecs;
 use wire::drive::{Instant, Nanos, Now};
 
@@ -22,7 +25,7 @@ use super::session::{
 use crate::Rng;
 use crate::backoff::fork;
 use crate::config::{ClientKind, ConsumerConfig, Settings};
-use crate::consumer::{Consumer, StartAt};
+use crate::consumer::{Consumer, StartAt, Subscription};
 use crate::event::TopicPartition;
 use crate::io::{Input, Output, Outputs};
 use crate::net::sooner;
@@ -244,8 +247,10 @@ impl Work {
         check_options(&options, terminal)?;
         let mut settings = consumer_settings(spec, &options, terminal)?;
         let partition = options.number::<i32>("partition")?;
-        check_group(&options, &settings, terminal)?;
-        settings.remove("group.id");
+        match group(&options, &settings, terminal, rng)? {
+            Some(group) => settings.insert("group.id".into(), group),
+            None => settings.remove("group.id"),
+        };
         let start = start_at(&options, terminal)?;
         let timeout = options.number::<i64>("timeout-ms")?.and_then(|ms| u64::try_from(ms).ok());
         let formatter = formatter(spec, &options, terminal)?;
@@ -255,15 +260,20 @@ impl Work {
             .map_err(|cause| failed_construct("Failed to construct kafka consumer", cause))?;
         let mut consumer = Consumer::new(config, "console-consumer", bootstrap, fork(rng));
         let topic: Arc<str> = options.required("topic")?.into();
-        match partition {
-            Some(partition) => consumer.assign(&TopicPartition { topic: topic.clone(), partition }, start),
-            None => drop(consumer.add_topic(&topic)),
+        let member = consumer.config().group.is_some();
+        match (partition, options.value("include")?) {
+            (Some(partition), _) => {
+                consumer.assign(&TopicPartition { topic: topic.clone(), partition }, start);
+            }
+            (None, Some(include)) => consumer.subscribe(Subscription::Pattern(include.into()))?,
+            (None, None) if member => consumer.subscribe(Subscription::Topics(vec![topic.clone()]))?,
+            (None, None) => drop(consumer.add_topic(&topic)),
         }
         let max = options.number::<i32>("max-messages")?.unwrap_or(-1);
         Ok(Work {
             consumer,
             topic,
-            all_partitions: partition.is_none(),
+            all_partitions: partition.is_none() && !member,
             metadata_version: 0,
             formatter,
             skip_errors: options.has("skip-message-on-error"),
@@ -340,8 +350,11 @@ impl Work {
             let (formatter, skips) = (&self.formatter, self.skip_errors);
             let mut taken = 0;
             let mut complaints = Vec::new();
+            let mut untouched: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+            self.consumer.begin_poll(now, out);
             let polled = self.consumer.poll(codecs, out, &mut |partition, record| {
                 if taken == left || failure.is_some() {
+                    untouched.entry(partition.clone()).or_insert(record.offset);
                     return;
                 }
                 taken += 1;
@@ -351,6 +364,10 @@ impl Work {
                     Err(error) => failure = Some(error),
                 }
             });
+            // What was not printed is not committed either.
+            for (partition, offset) in untouched {
+                self.consumer.seek(&partition, offset);
+            }
             self.count += taken;
             if taken > 0 {
                 self.waiting_since = now.mono;
@@ -456,7 +473,13 @@ fn consumer_settings(spec: &CommandSpec, options: &Options, terminal: &mut Termi
     Ok(settings)
 }
 
-fn check_group(options: &Options, settings: &Settings, terminal: &mut Terminal<'_>) -> Ran {
+/// The group that it is to be a member of, if any.
+fn group(
+    options: &Options,
+    settings: &Settings,
+    terminal: &mut Terminal<'_>,
+    rng: &mut Rng,
+) -> Ran<Option<String>> {
     let groups: BTreeSet<&str> =
         options.values("group").chain(settings.get("group.id").map(String::as_str)).collect();
     if groups.len() > 1 {
@@ -471,16 +494,11 @@ fn check_group(options: &Options, settings: &Settings, terminal: &mut Terminal<'
     if !groups.is_empty() && options.has("partition") {
         return Err(terminal.usage(OPTIONS, "Options group and partition cannot be specified together."));
     }
-    let what = match (groups.is_empty(), options.has("include")) {
-        (false, _) => "--group",
-        (true, true) => "--include",
-        (true, false) => return Ok(()),
-    };
-    terminal.complain(format!(
-        "{what} needs consumer groups, which are not supported yet: use --topic, alone or with --partition and \
-         --offset."
-    ));
-    Err(Stop::Exit(1))
+    match groups.into_iter().next() {
+        Some(group) => Ok(Some(group.into())),
+        None if options.has("include") => Ok(Some(format!("console-consumer-{}", rng.next_u32() % 100_000))),
+        None => Ok(None),
+    }
 }
 
 fn start_at(options: &Options, terminal: &mut Terminal<'_>) -> Ran<StartAt> {
