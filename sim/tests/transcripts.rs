@@ -59,7 +59,9 @@ fn session(name: &str) -> Session {
         if let Some(text) = line.strip_prefix("% ").or_else(|| line.strip_prefix('%')) {
             head.push_str(text);
         } else if let Some(step) = line.strip_prefix("! ") {
-            items.push(Item::Step(serde_json::from_str(&here(step)).unwrap_or_else(|e| panic!("{line}: {e}"))));
+            items.push(Item::Step(
+                serde_json::from_str(&here(step)).unwrap_or_else(|e| panic!("{line}: {e}")),
+            ));
         } else if let Some(command) = line.strip_prefix("$ ") {
             let (line, run) = (command.to_owned(), here(command));
             items.push(Item::Command(Command { line, run, ..Command::default() }));
@@ -76,7 +78,9 @@ fn session(name: &str) -> Session {
 fn here(line: &str) -> String {
     let all = "broker-1:9092,broker-2:9092,broker-3:9092";
     let line = line.replace("--bootstrap-server B", &format!("--bootstrap-server {all}"));
-    (1..=3).fold(line, |line, id| line.replace(&format!("localhost:1909{}", id + 1), &format!("broker-{id}:9092")))
+    (1..=3).fold(line, |line, id| {
+        line.replace(&format!("localhost:1909{}", id + 1), &format!("broker-{id}:9092"))
+    })
 }
 
 impl Command {
@@ -137,14 +141,16 @@ fn play(name: &str) -> (BTreeMap<usize, String>, usize) {
             Item::Command(command) => command.step(),
         })
         .collect();
-    let sheet = scenario::parse(Path::new("session.json"), sheet.to_string()).unwrap_or_else(|e| panic!("{e}"));
+    let sheet =
+        scenario::parse(Path::new("session.json"), sheet.to_string()).unwrap_or_else(|e| panic!("{e}"));
     let mut scenario = sheet.variant(None).unwrap_or_else(|e| panic!("{e}"));
     let options = RunOptions { seed: 1, keep_disks: None, trace: false, reproduce: String::new() };
     let report = loop {
         let report = runner::run(&scenario, &options).unwrap().report;
         let Some(failed) = report.steps.iter().find(|step| step.held == Some(false)) else { break report };
         let exit = failed.output.as_ref().and_then(|output| output.exit);
-        let step = scenario.steps.iter_mut().find(|step| step.index == failed.index).expect("a step of the file");
+        let step =
+            scenario.steps.iter_mut().find(|step| step.index == failed.index).expect("a step of the file");
         match (&mut step.verb, exit) {
             (Verb::Command(command), Some(exit)) if command.exit != exit => command.exit = exit,
             _ => panic!("{name}, step {}: {}: {}", failed.index, failed.text, failed.detail),
@@ -155,7 +161,8 @@ fn play(name: &str) -> (BTreeMap<usize, String>, usize) {
     for (index, item) in session.items.iter().enumerate() {
         let Item::Command(command) = item else { continue };
         number += 1;
-        let output = report.steps.iter().find(|step| step.index == index).and_then(|step| step.output.as_ref());
+        let output =
+            report.steps.iter().find(|step| step.index == index).and_then(|step| step.output.as_ref());
         let differs = match output {
             None => Some("it was not run".to_owned()),
             Some(output) => command.differs(&output.stdout, &output.stderr, output.exit),
@@ -173,7 +180,10 @@ fn known() -> BTreeMap<String, BTreeMap<usize, String>> {
     for line in text_of("different.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let mut words = line.splitn(3, ' ');
         let (session, number) = (words.next().unwrap(), words.next().unwrap().parse().expect("a number"));
-        known.entry(session.to_owned()).or_default().insert(number, words.next().expect("a reason").to_owned());
+        known
+            .entry(session.to_owned())
+            .or_default()
+            .insert(number, words.next().expect("a reason").to_owned());
     }
     known
 }

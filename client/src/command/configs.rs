@@ -1,5 +1,7 @@
-//! `kafka-configs` (`ConfigCommand.java`): topics, brokers, the defaults of brokers, and what else has settings of the
-//! same kind.
+//! `kafka-configs` (`ConfigCommand.java`): topics, brokers, the defaults of brokers, what else has settings of the same
+//! kind, and the quotas of clients, users and addresses.
+
+mod quotas;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -131,12 +133,15 @@ fn execute(s: &mut Session<'_>) -> Ran {
         s.complain("--bootstrap-controller is not supported: use --bootstrap-server.");
         return Err(Stop::Exit(1));
     }
-    if matches!(entity.kind.as_str(), "users" | "clients" | "ips") {
-        s.complain(format!("Quotas and credentials of {} are not supported yet.", entity.kind));
-        return Err(Stop::Exit(1));
-    }
     let bootstrap = options.required("bootstrap-server")?;
     s.connect(bootstrap, settings)?;
+    if quotas::have(&entity.kinds) {
+        return if options.has("alter") {
+            quotas::alter(s, &options, &entity)
+        } else {
+            quotas::describe(s, &entity)
+        };
+    }
     if options.has("alter") { alter(s, &options, &entity) } else { describe(s, &options, &entity) }
 }
 
@@ -146,6 +151,9 @@ struct Entity {
     kind: String,
     /// Empty for the default; nothing for all of the kind.
     name: Option<String>,
+    /// All kinds and names: a user and a client may be given together.
+    kinds: Vec<String>,
+    names: Vec<String>,
 }
 
 impl Entity {
@@ -160,7 +168,7 @@ impl Entity {
                 return Err(invalid("An entity name must be specified for every entity type"));
             }
         }
-        Ok(Entity { kind: kinds[0].clone(), name: names.into_iter().next() })
+        Ok(Entity { kind: kinds[0].clone(), name: names.first().cloned(), kinds, names })
     }
 
     fn kinds(options: &Options) -> Vec<String> {
@@ -324,9 +332,11 @@ fn described(s: &mut Session<'_>, entity: &Entity) -> Ran<Vec<String>> {
             let nodes = got(result_of!(asked, Cluster))?.nodes;
             Ok(nodes.iter().map(|node| node.id.to_string()).chain([String::new()]).collect())
         }
-        kind => {
-            s.complain(format!("--describe of {kind} needs a name: listing them is not supported yet."));
-            Err(Stop::Exit(1))
+        _ => {
+            let kind = entity.resource("").0.kind;
+            let asked = s.ask(|admin, now| admin.list_config_resources(now, &[kind]))?;
+            let resources = got(result_of!(asked, ConfigResources))?;
+            Ok(resources.into_iter().filter(|r| r.kind == kind).map(|r| r.name).collect())
         }
     }
 }
@@ -402,11 +412,7 @@ fn source_name(source: i8) -> &'static str {
 
 fn alter(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
     let added = added_configs(s, options)?;
-    let removed: Vec<String> = options
-        .values("delete-config")
-        .flat_map(|names| names.split(','))
-        .map(|name| name.trim().to_string())
-        .collect();
+    let removed = removed_configs(options);
     let name = entity.name.clone().unwrap_or_default();
     let known = entries(s, entity, &name, false, false)?;
     let unset: Vec<&str> = removed
@@ -425,11 +431,20 @@ fn alter(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
     let changes = BTreeMap::from([(entity.resource(&name).0, sets.chain(deletes).collect())]);
     let asked = s.ask(|admin, now| admin.incremental_alter_configs(now, changes, false))?;
     result_of!(asked, ConfigsAltered).into_values().try_for_each(got)?;
-    s.line(match name.as_str() {
+    updated(s, entity);
+    Ok(())
+}
+
+fn updated(s: &mut Session<'_>, entity: &Entity) {
+    s.line(match entity.name.as_deref().unwrap_or_default() {
         "" => format!("Completed updating default config for {} in the cluster.", entity.kind),
         name => format!("Completed updating config for {} {name}.", entity.singular()),
     });
-    Ok(())
+}
+
+fn removed_configs(options: &Options) -> Vec<String> {
+    let names = options.values("delete-config").flat_map(|names| names.split(','));
+    names.map(|name| name.trim().to_string()).collect()
 }
 
 fn added_configs(s: &Session<'_>, options: &Options) -> Result<BTreeMap<String, String>, Exception> {

@@ -91,11 +91,11 @@ pub(super) fn delete(s: &mut Session<'_>, options: &Options) -> Ran {
     tell(s, &group, worst);
     let rows: Vec<(TopicPartition, Option<String>)> = statuses.into_values().collect();
     let width = rows.iter().map(|(at, _)| at.topic.chars().count()).max().unwrap_or(0).max(15);
-    let mut text = format!("\n{:<width$} {:<15} {:<15}", "TOPIC", "PARTITION", "STATUS");
+    let mut text = format!("\n{:<width$} {:<10} {:<15}", "TOPIC", "PARTITION", "STATUS");
     for (at, error) in rows {
         let partition = if at.partition < 0 { "Not Provided".to_string() } else { at.partition.to_string() };
         let status = error.map_or_else(|| "Successful".to_string(), |error| format!("Error: :{error}"));
-        text.push_str(&format!("\n{:<width$} {partition:<15} {status:<15}", at.topic));
+        text.push_str(&format!("\n{:<width$} {partition:<10} {status:<15}", at.topic));
     }
     s.line(text);
     Ok(())
