@@ -7,7 +7,7 @@
 //! input, `@` a file. What is by chance or by the clock is masked by the rules of `transcripts/rules.rs`; what differs
 //! nevertheless is listed in `transcripts/different.txt` with the reason, and nothing else may.
 //!
-//! `TRANSCRIPTS=1` prints every difference.
+//! `TRANSCRIPTS=SEED` prints every difference.
 #![cfg(madsim)]
 
 #[path = "transcripts/rules.rs"]
@@ -19,6 +19,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sim::runner::{self, RunOptions};
 use sim::scenario::{self, Verb};
+
+/// In the run of this seed a producer asks a broker that has producer ids left while no controller lives, as it was in
+/// Kafka's session.
+const SEED: u64 = 1;
 
 /// A command of a session.
 #[derive(Debug, Default)]
@@ -144,7 +148,8 @@ fn play(name: &str) -> (BTreeMap<usize, String>, usize) {
     let sheet =
         scenario::parse(Path::new("session.json"), sheet.to_string()).unwrap_or_else(|e| panic!("{e}"));
     let mut scenario = sheet.variant(None).unwrap_or_else(|e| panic!("{e}"));
-    let options = RunOptions { seed: 1, keep_disks: None, trace: false, reproduce: String::new() };
+    let seed = std::env::var("TRANSCRIPTS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
     let report = loop {
         let report = runner::run(&scenario, &options).unwrap().report;
         let Some(failed) = report.steps.iter().find(|step| step.held == Some(false)) else { break report };
@@ -188,13 +193,15 @@ fn known() -> BTreeMap<String, BTreeMap<usize, String>> {
     known
 }
 
-fn check(name: &str) {
+/// How many commands are equal, of how many.
+fn check(name: &str) -> (usize, usize) {
     let (different, commands) = play(name);
+    let equal = commands - different.len();
     if std::env::var_os("TRANSCRIPTS").is_some() {
         for (number, text) in &different {
             println!("--- {name} {number}: {text}");
         }
-        println!("{name}: {} of {commands} commands are equal", commands - different.len());
+        println!("{name}: {equal} of {commands} commands are equal");
     }
     let known = known().remove(name).unwrap_or_default();
     for (number, text) in &different {
@@ -203,15 +210,16 @@ fn check(name: &str) {
     for (number, reason) in &known {
         assert!(different.contains_key(number), "{name}, command {number} is equal, but listed: {reason}");
     }
-    assert!(different.len() * 20 <= commands, "only {} of {commands} are equal", commands - different.len());
+    (equal, commands)
 }
 
 #[test]
-fn session_1_topics_groups_offsets_configs() {
-    check("session-1");
-}
-
-#[test]
-fn session_2_failover_reassignment_quorum() {
-    check("session-2");
+fn the_tools_print_what_kafkas_tools_printed() {
+    let (mut equal, mut commands) = (0, 0);
+    for name in ["session-1", "session-2"] {
+        let (e, c) = check(name);
+        equal += e;
+        commands += c;
+    }
+    assert!(equal * 100 >= commands * 95, "only {equal} of {commands} commands are equal");
 }

@@ -155,7 +155,9 @@ fn special(command: &str, line: &str) -> String {
             Regex::new(r" (\d+|-)( |$)").expect("a pattern").replace_all(line, " <n>$2").into_owned()
         }
         "kafka-leader-election" => {
-            let line = replace(r"__consumer_offsets-\d+(, )?", "");
+            // One line names all that were elected.
+            let named = line.starts_with("Successfully") || line.starts_with("Valid");
+            let line = if named { replace(r"__consumer_offsets-\d+(, )?", "") } else { line.to_owned() };
             Regex::new(r"^\d+ replica|: \d+ replica")
                 .expect("a pattern")
                 .replace(&line, "<n> replica")
@@ -165,10 +167,10 @@ fn special(command: &str, line: &str) -> String {
         "kafka-configs" if line.starts_with("Error while executing config command") => {
             replace(r"--bootstrap-server \S+", "--bootstrap-server B")
         }
+        // How much was written depends on how long the session took.
         "kafka-transactions" if line.contains('\t') => {
             let line = replace(r" +\t", "\t");
-            let fields: Vec<&str> = line.split('\t').collect();
-            fields.join("\t")
+            Regex::new(r"(^|\t)-?\d+").expect("a pattern").replace_all(&line, "$1<n>").into_owned()
         }
         // Proposals begin at any broker.
         "kafka-reassign-partitions" if command.contains("--generate") => {

@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 
 use wire::schema::json::java_double;
 
-use super::super::java::{DEFAULT_ROOM, hash_of_text, hash_order};
 use super::super::options::Options;
 use super::super::session::{Console, Exception, Ran, Session, got, result_of};
 use super::{Entity, added_configs, invalid, removed_configs, updated};
@@ -60,7 +59,6 @@ pub fn describe(s: &mut Session<'_>, entity: &Entity) -> Ran {
             })
         };
         let names: Vec<String> = ["users", "clients", "ips"].into_iter().filter_map(named).collect();
-        let values = hash_order(DEFAULT_ROOM, values, |(key, _)| hash_of_text(key));
         let values: Vec<String> = (values.into_iter())
             .map(|(key, bits)| format!("{key}={}", java_double(f64::from_bits(bits))))
             .collect();
