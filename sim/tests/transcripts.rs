@@ -20,10 +20,6 @@ use serde_json::{Value, json};
 use sim::runner::{self, RunOptions};
 use sim::scenario::{self, Verb};
 
-/// In the run of this seed a producer asks a broker that has producer ids left while no controller lives, as it was in
-/// Kafka's session.
-const SEED: u64 = 1;
-
 /// A command of a session.
 #[derive(Debug, Default)]
 struct Command {
@@ -148,7 +144,7 @@ fn play(name: &str) -> (BTreeMap<usize, String>, usize) {
     let sheet =
         scenario::parse(Path::new("session.json"), sheet.to_string()).unwrap_or_else(|e| panic!("{e}"));
     let mut scenario = sheet.variant(None).unwrap_or_else(|e| panic!("{e}"));
-    let seed = std::env::var("TRANSCRIPTS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let seed = std::env::var("TRANSCRIPTS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
     let report = loop {
         let report = runner::run(&scenario, &options).unwrap().report;
@@ -207,7 +203,7 @@ fn check(name: &str) -> (usize, usize) {
     for (number, text) in &different {
         assert!(known.contains_key(number), "{name}, command {number} differs from Kafka's:\n{text}");
     }
-    for (number, reason) in &known {
+    for (number, reason) in known.iter().filter(|(_, reason)| !reason.starts_with("Perhaps")) {
         assert!(different.contains_key(number), "{name}, command {number} is equal, but listed: {reason}");
     }
     (equal, commands)
