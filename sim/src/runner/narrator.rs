@@ -156,6 +156,18 @@ fn change_reason(reason: ChangeReason) -> &'static str {
     }
 }
 
+/// The topic and the reason, if this is a change of a partition of a coordinators' topic.
+pub fn internal_change(event: &Event) -> Option<(String, &'static str)> {
+    match event {
+        Event::PartitionChanged { partition, before: Some(_), reason, .. }
+            if partition.topic.starts_with("__") =>
+        {
+            Some((partition.topic.to_string(), change_reason(*reason)))
+        }
+        _ => None,
+    }
+}
+
 /// What changed of a partition, what did not is left out.
 fn partition_change(
     name: &str,

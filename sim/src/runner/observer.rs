@@ -96,6 +96,16 @@ pub struct Console {
     pub stderr: String,
 }
 
+/// Partitions of a coordinators' topic that changed at one instant for one reason, and their line in the timeline.
+#[derive(Clone, Debug)]
+struct InternalChanges {
+    at: SimTime,
+    topic: String,
+    reason: &'static str,
+    count: u32,
+    line: usize,
+}
+
 /// What is known of a run.
 #[derive(Clone)]
 pub struct Observer {
@@ -127,11 +137,13 @@ pub struct Observer {
     pub findings: Vec<Finding>,
     /// What a class is told.
     pub timeline: Vec<TimelineEntry>,
+    internal: Vec<InternalChanges>,
     /// Where 0.0 s is.
     pub origin: SimTime,
     told: bool,
-    /// The last warning of each client: one that comes again and again is told once.
-    warned: BTreeMap<String, String>,
+    /// The warnings of each client since the last step that changed something: one that comes again and again is told
+    /// once.
+    warned: BTreeSet<(String, String)>,
     /// What is being heard; its memory is used again.
     happened: Vec<Happened>,
 }
@@ -184,9 +196,10 @@ impl Observer {
             processing: Processing::default(),
             findings: Vec::new(),
             timeline: Vec::new(),
+            internal: Vec::new(),
             origin: SimTime::ZERO,
             told: false,
-            warned: BTreeMap::new(),
+            warned: BTreeSet::new(),
             happened: Vec::new(),
         }
     }
@@ -282,6 +295,27 @@ impl Observer {
                 tone,
             });
         }
+    }
+
+    /// A coordinators' topic has many partitions that change together: they are one line of the timeline.
+    fn tell_internal(&mut self, at: SimTime, who: &str, topic: &str, reason: &'static str) {
+        if !self.told {
+            return;
+        }
+        let text = |count: u32| {
+            let partitions = if count == 1 { "partition" } else { "partitions" };
+            format!("{topic}: {count} {partitions} changed ({reason})")
+        };
+        self.internal.retain(|known| known.at == at);
+        let known = self.internal.iter_mut().find(|known| known.topic == topic && known.reason == reason);
+        if let Some(known) = known {
+            known.count += 1;
+            self.timeline[known.line].text = text(known.count);
+            return;
+        }
+        let line = self.timeline.len();
+        self.internal.push(InternalChanges { at, topic: topic.to_owned(), reason, count: 1, line });
+        self.tell(at, who, text(1), Tone::Plain);
     }
 
     /// From here on a warning that was told before is news again.
@@ -427,7 +461,9 @@ impl Observer {
         if let Some((kind, partition)) = narrator::named(event) {
             self.node_events.entry(name.to_owned()).or_default().push((kind, partition));
         }
-        if let Some((text, tone)) = narrator::node_event(event) {
+        if let Some((topic, reason)) = narrator::internal_change(event) {
+            self.tell_internal(at, name, &topic, reason);
+        } else if let Some((text, tone)) = narrator::node_event(event) {
             self.tell(at, name, text, tone);
         }
         self.take_breaches(at);
@@ -587,7 +623,7 @@ impl Observer {
             _ => {}
         }
         if let Some((text, tone)) = narrator::client_event(event)
-            && self.warned.insert(name.to_owned(), text.clone()).as_ref() != Some(&text)
+            && self.warned.insert((name.to_owned(), text.clone()))
         {
             self.tell(at, name, text, tone);
         }
