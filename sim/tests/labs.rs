@@ -52,6 +52,16 @@ fn every_lab_and_variant_ends_as_it_promises() {
     }
 }
 
+/// The file by which the scenario format is explained.
+#[test]
+fn the_example_of_the_format_ends_as_it_promises() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/example.json");
+    let sheet = scenario::load(&path).unwrap_or_else(|e| panic!("{e}"));
+    for seed in 1..=3 {
+        passes(&sheet.variant(None).unwrap(), seed);
+    }
+}
+
 #[test]
 fn whoever_dies_at_whatever_instant() {
     for scenario in all_of("kills") {

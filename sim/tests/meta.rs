@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 #[cfg(not(feature = "nondeterministic"))]
-const SCENARIOS: [&str; 8] = [
+const SCENARIOS: [&str; 10] = [
     "kill-broker-1",
     "stop-broker-1",
     "unclean-election",
@@ -17,6 +17,8 @@ const SCENARIOS: [&str; 8] = [
     "coordinator-fails-over",
     "transaction-torn",
     "retention-by-age",
+    "compacted-topic",
+    "reassign-under-load",
 ];
 
 struct Run {
