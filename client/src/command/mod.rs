@@ -12,6 +12,7 @@ mod configs;
 mod console_consumer;
 mod console_producer;
 mod consumer_groups;
+mod consumer_perf;
 mod delete_records;
 mod dump_log_tool;
 mod features;
@@ -51,6 +52,7 @@ use crate::config::Settings;
 use crate::io::{Input, Output, Outputs};
 use console_consumer::ConsoleConsumer;
 use console_producer::ConsoleProducer;
+use consumer_perf::ConsumerPerf;
 use load::Load;
 use session::{Calls, Exception, Tool};
 
@@ -109,6 +111,7 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-broker-api-versions", Kind::Calls(api_versions::run)),
     ("kafka-cluster", Kind::Calls(cluster::run)),
     ("kafka-producer-perf-test", Kind::Load(load::Kind::Performance)),
+    ("kafka-consumer-perf-test", Kind::ConsumerPerf),
     ("kafka-verifiable-producer", Kind::Load(load::Kind::Verifiable)),
     ("kafka-transactions", Kind::Calls(transactions::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
@@ -120,6 +123,7 @@ enum Kind {
     Producer,
     Consumer,
     Load(load::Kind),
+    ConsumerPerf,
 }
 
 /// A `kafka-*` command as a process.
@@ -135,6 +139,7 @@ enum State {
     Producer(ConsoleProducer),
     Consumer(ConsoleConsumer),
     Load(Load),
+    ConsumerPerf(ConsumerPerf),
     /// There is no such tool.
     Unknown,
     Ended,
@@ -150,6 +155,7 @@ impl CommandProcess {
             Some(Kind::Producer) => State::Producer(ConsoleProducer::new(rng)),
             Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
             Some(Kind::Load(kind)) => State::Load(Load::new(kind, rng)),
+            Some(Kind::ConsumerPerf) => State::ConsumerPerf(ConsumerPerf::new(rng)),
             None => State::Unknown,
         };
         CommandProcess { spec, state }
@@ -165,6 +171,7 @@ impl CommandProcess {
             State::Producer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::ConsumerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Unknown => {
                 let name = self.spec.words.first().map_or("", String::as_str);
                 out.items.push(Output::Stderr(format!("{name}: command not found\n")));
@@ -182,6 +189,7 @@ impl CommandProcess {
             State::Producer(tool) => tool.deadline(),
             State::Consumer(tool) => tool.deadline(),
             State::Load(tool) => tool.deadline(),
+            State::ConsumerPerf(tool) => tool.deadline(),
             State::Unknown | State::Ended => None,
         }
     }

@@ -376,7 +376,7 @@ impl TransactionalClient {
             }
             self.sent += 1;
             record += 1;
-            due = due + self.spec.processing;
+            due += self.spec.processing;
         }
         self.tell_processed(from..record, began, out);
         if record < self.batch.len() {
@@ -436,7 +436,7 @@ impl TransactionalClient {
                 let (partition, foreign) = (run[0].partition.clone(), Vec::new());
                 ClientEvent::Polled(Polled { partition, poll, records, foreign, processing_from, per_record })
             });
-            began = began + Nanos(per_record.0.saturating_mul(run.len() as u64));
+            began += Nanos(per_record.0.saturating_mul(run.len() as u64));
         }
     }
 
