@@ -197,3 +197,30 @@ fn the_performance_test_sends_all_and_measures() {
     assert_eq!(exit, 1);
     assert!(err.ends_with("producer-performance: error: argument --num-records is required\n"), "{err}");
 }
+
+#[test]
+fn a_consumer_that_reads_nothing_says_so_when_its_time_is_over() {
+    let mut fake = Fake::new(1, 1);
+    let coordinator =
+        Coordinator { error_code: ErrorCode::COORDINATOR_NOT_AVAILABLE.0, ..Default::default() };
+    let response = FindCoordinatorResponse { coordinators: vec![coordinator], ..Default::default() };
+    answer(&mut fake, ApiKey::FindCoordinator, response);
+    let line = "kafka-consumer-perf-test B --topic t --num-records 5 --timeout 3000";
+    let (out, err, exit) = run(&mut fake, line);
+    assert_eq!((err.as_str(), exit), ("", 0));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        lines[0],
+        "WARNING: Exiting before consuming the expected number of records: timeout (3000 ms) exceeded. You can use the \
+         --timeout option to increase the timeout."
+    );
+    assert!(lines[1].starts_with("start.time, end.time, data.consumed.in.MB, MB.sec,"), "{out}");
+    assert!(
+        lines[2].starts_with("2026-01-01 00:00:00:000, 2026-01-01 00:00:03:000, 0.0000, 0.0000, 0,"),
+        "{out}"
+    );
+    let (_, err, exit) = run(&mut fake, "kafka-consumer-perf-test B --topic t");
+    assert_eq!(exit, 1);
+    let reason = "Exactly one of the following arguments is required: --num-records, --messages\n";
+    assert!(err.starts_with(reason), "{err}");
+}
