@@ -750,7 +750,7 @@ fn a_join_writes_what_kafka_writes() {
 /// ever with two who live, and when it is quiet all of them are with somebody.
 fn explore(seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let assignor = if seed % 2 == 0 { "uniform,range" } else { "range,uniform" };
+    let assignor = if seed.is_multiple_of(2) { "uniform,range" } else { "range,uniform" };
     let settings = [("group.consumer.assignors", assignor)];
     let mut world = World::new(&settings, &[("t-0", 3), ("t-1", 5)]);
     let mut counts: BTreeMap<String, i32> = [("t-0".into(), 3), ("t-1".into(), 5)].into();
