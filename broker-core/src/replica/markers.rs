@@ -25,8 +25,6 @@ use crate::log::{AppendTerms, Origin, Verification};
 use crate::metadata::MetadataImage;
 use crate::net::RequestToken;
 
-/// The topic of groups' offsets.
-
 /// A marker that was appended to a partition of `__consumer_offsets`: the offsets of its transaction are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetsMarker {

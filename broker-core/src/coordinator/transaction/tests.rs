@@ -13,6 +13,7 @@ use super::TransactionState::{self, *};
 use super::decide::{End, EndRequest, Entry, Init};
 use super::state::{Claim, Partition, Transaction};
 
+#[expect(clippy::duplicate_mod, reason = "tests of two modules read the same directories")]
 #[path = "../../../../testdata/golden.rs"]
 mod golden;
 

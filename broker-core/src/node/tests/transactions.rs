@@ -69,11 +69,11 @@ fn ask<'a, R: Request<'a>, T>(
 /// Who leads a partition, as any broker that is up sees it.
 fn leader(lab: &Lab, topic: &str, partition: i32) -> i32 {
     let up = (1..=3).map(|id| format!("broker-{id}")).filter(|name| lab.is_up(name));
-    let leaders = up.filter_map(|name| {
+    let mut leaders = up.filter_map(|name| {
         let image = lab.node(&name).image();
         Some(image.topics.topic_named(topic)?.partitions.get(&partition)?.leader)
     });
-    leaders.filter(|leader| *leader > 0).last().unwrap_or(1)
+    leaders.rfind(|leader| *leader > 0).unwrap_or(1)
 }
 
 fn coordinator(lab: &Lab, id: &str) -> i32 {
