@@ -144,8 +144,7 @@ fn play(name: &str) -> (BTreeMap<usize, String>, usize) {
     let sheet =
         scenario::parse(Path::new("session.json"), sheet.to_string()).unwrap_or_else(|e| panic!("{e}"));
     let mut scenario = sheet.variant(None).unwrap_or_else(|e| panic!("{e}"));
-    let seed = std::env::var("TRANSCRIPTS").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
+    let options = RunOptions { seed: 1, keep_disks: None, trace: false, reproduce: String::new() };
     let report = loop {
         let report = runner::run(&scenario, &options).unwrap().report;
         let Some(failed) = report.steps.iter().find(|step| step.held == Some(false)) else { break report };

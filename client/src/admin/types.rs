@@ -385,6 +385,9 @@ pub struct CommittedOffset {
     pub leader_epoch: Option<i32>,
 }
 
+/// An entity and the quotas that are set for it, as the bits of their values.
+pub type EntityQuotas = (QuotaEntity, BTreeMap<String, u64>);
+
 /// What a call gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminResult {
@@ -417,7 +420,7 @@ pub enum AdminResult {
     /// `describeLogDirs`, by broker.
     LogDirs(Each<i32, Vec<LogDirDescription>>),
     /// `describeClientQuotas`: values by entity, each the bits of a double.
-    Quotas(Result<Vec<(QuotaEntity, BTreeMap<String, u64>)>, ClientError>),
+    Quotas(Result<Vec<EntityQuotas>, ClientError>),
     /// `listConfigResources`: names.
     ConfigResources(Result<Vec<ConfigResource>, ClientError>),
     /// `unregisterBroker`, `alterClientQuotas`.

@@ -607,9 +607,11 @@ impl Observer {
                 let places = owned.iter().map(|p| self.history.partition(&p.topic, p.partition)).collect();
                 self.clients[role.own].owned = places;
             }
-            ClientEvent::PositionReset { partition, reason, .. }
-                if matches!(reason, ResetReason::OutOfRange | ResetReason::Truncation) =>
-            {
+            ClientEvent::PositionReset {
+                partition,
+                reason: ResetReason::OutOfRange | ResetReason::Truncation,
+                ..
+            } => {
                 self.groups.set_back(partition);
             }
             ClientEvent::PartitionsRevoked { group, partitions }

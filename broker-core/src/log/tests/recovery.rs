@@ -1,5 +1,6 @@
 //! Opening after clean and unclean stops, Kafka's own directories, and power losses at any point.
 
+#[allow(clippy::duplicate_mod, reason = "other tests of this crate read the archive too")]
 #[path = "../../../../testdata/golden.rs"]
 mod golden;
 

@@ -29,11 +29,11 @@ pub(super) fn parse(argument: &str) -> Result<Vec<TopicPartition>, Exception> {
     partitions.split(',').map(one).collect()
 }
 
+/// Topics that cannot be described, and why.
+type Unknown = Vec<(String, Exception)>;
+
 /// The partitions that are named, and those of topics that are named alone; with the errors of unknown topics.
-pub(super) fn partitions_of(
-    s: &mut Session<'_>,
-    topics: &[String],
-) -> Ran<(Vec<TopicPartition>, Vec<(String, Exception)>)> {
+pub(super) fn partitions_of(s: &mut Session<'_>, topics: &[String]) -> Ran<(Vec<TopicPartition>, Unknown)> {
     let (named, whole): (Vec<&String>, Vec<&String>) = topics.iter().partition(|t| t.contains(':'));
     let mut partitions = Vec::new();
     for argument in named {

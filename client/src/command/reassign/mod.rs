@@ -224,7 +224,7 @@ fn proposal(
         }
         let mut draw = || {
             let drawn = (chance % count as u64) as usize;
-            chance = chance / count as u64 ^ chance.rotate_left(32);
+            chance = (chance / count as u64) ^ chance.rotate_left(32);
             drawn
         };
         let (start, shift) = (draw(), draw());
