@@ -52,7 +52,8 @@ fn measure(variant: Option<&str>) {
         stage.kill(member).await.expect("it runs");
         let second = longest(stage, REBALANCED)?;
         Ok::<_, Stop>((first, second))
-    });
+    })
+    .expect("the world runs");
     let (first, second) = measured.expect("nothing stops it");
     for (what, (longest, steps)) in [("joining", first), ("after a death", second)] {
         let ms = longest.as_secs_f64() * 1e3;

@@ -7,7 +7,7 @@
 //! input, `@` a file. What is by chance or by the clock is masked by the rules of `transcripts/rules.rs`; what differs
 //! nevertheless is listed in `transcripts/different.txt` with the reason, and nothing else may.
 //!
-//! `TRANSCRIPTS=SEED` prints every difference.
+//! `TRANSCRIPTS=1` prints every difference.
 #![cfg(madsim)]
 
 #[path = "transcripts/rules.rs"]

@@ -40,6 +40,9 @@ use crate::io::Process;
 use crate::testing::{Fake, TOPIC, bootstrap, ms, rng, settings};
 use crate::workload::{Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names};
 
+/// Generation, member, and offsets by partition.
+type Told = (i32, String, Vec<(i32, i64)>);
+
 /// What the coordinator knows and has heard.
 #[derive(Default)]
 struct Script {
@@ -53,7 +56,7 @@ struct Script {
     /// What a follower is given; otherwise the member leads.
     given: Option<Vec<i32>>,
     committed: BTreeMap<i32, i64>,
-    commits: Vec<(i32, String, Vec<(i32, i64)>)>,
+    commits: Vec<Told>,
     heartbeats: usize,
     left: Vec<String>,
     node: i32,
