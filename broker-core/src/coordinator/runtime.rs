@@ -547,7 +547,12 @@ fn is_committed(replicas: &ReplicaManager, of: StatePartition<'_>, epoch: i32, o
 }
 
 /// Replays batches; `base` is where a batch that was just built lies. The offset behind the last one, if there is any.
-fn replay<S: Shard>(shard: &mut S, codecs: &dyn Codecs, bytes: &Rope, base: Option<i64>) -> Option<i64> {
+pub(super) fn replay<S: Shard>(
+    shard: &mut S,
+    codecs: &dyn Codecs,
+    bytes: &Rope,
+    base: Option<i64>,
+) -> Option<i64> {
     let mut next = None;
     for batch in Batches::new(bytes) {
         let Ok(batch) = batch else { break };

@@ -10,6 +10,8 @@ pub mod consumer;
 pub mod membership;
 pub mod offsets;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -109,14 +111,7 @@ impl Shard for GroupShard {
     type Later = Later;
 
     fn new(_ctx: &Ctx<'_>, _partition: i32) -> GroupShard {
-        GroupShard {
-            offsets: Offsets::default(),
-            classic: ClassicGroups::default(),
-            consumer: consumer::ConsumerGroups::default(),
-            loaded: false,
-            expire_at: None,
-            ended: Vec::new(),
-        }
+        GroupShard::empty()
     }
 
     fn replay(&mut self, batch: &BatchInfo, key: &[u8], value: Option<&[u8]>) {
@@ -228,6 +223,17 @@ fn check_interval(config: &NodeConfig) -> Nanos {
 }
 
 impl GroupShard {
+    fn empty() -> GroupShard {
+        GroupShard {
+            offsets: Offsets::default(),
+            classic: ClassicGroups::default(),
+            consumer: consumer::ConsumerGroups::default(),
+            loaded: false,
+            expire_at: None,
+            ended: Vec::new(),
+        }
+    }
+
     /// Offsets of groups that nobody uses go after `offsets.retention.minutes` (KIP-211).
     fn expire(&mut self, cx: &mut ShardCx<'_, '_, Later>) {
         let retention_ms = cx.ctx.config.static_number("offsets.retention.minutes") * 60_000;

@@ -1,0 +1,35 @@
+//! What Apache Kafka 4.3.1 left in a partition of `__consumer_offsets`, taken over by this coordinator.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use codecs::StdCodecs;
+use wire::Rope;
+
+use super::{GroupShard, classic::State};
+use crate::coordinator::runtime::replay;
+use crate::event::TopicPartition;
+
+#[allow(clippy::duplicate_mod, reason = "other tests of this crate read the archive too")]
+#[path = "../../../../testdata/golden.rs"]
+mod golden;
+
+/// The groups of a session with a Java consumer of each protocol, a perf test, librdkafka and the admin tools: those that
+/// were deleted are gone, those that are empty have their generation and their offsets.
+#[test]
+fn the_groups_of_kafka_are_there() {
+    let log = golden::file("coordinators/broker-2/__consumer_offsets-0/00000000000000000000.log");
+    let mut shard = GroupShard::empty();
+    assert_eq!(replay(&mut shard, &StdCodecs, &Rope::from(Bytes::from(log)), None), Some(31));
+    shard.offsets.committed(31);
+    let classic: Vec<(&str, State, i32)> =
+        shard.classic.iter().map(|group| (&*group.id, group.state, group.generation)).collect();
+    assert_eq!(classic, [("kg", State::Empty, 2), ("perf-consumer-26498", State::Empty, 2)]);
+    assert!(shard.consumer.get("live848").is_some(), "a group of KIP-848 without members");
+    let at = TopicPartition { topic: "purchases".into(), partition: 0 };
+    let offsets = |group| shard.offsets.all_stable(group);
+    assert_eq!(offsets("perf-consumer-26498"), BTreeMap::from([(at.clone(), 15_419)]));
+    assert_eq!(offsets("live848"), BTreeMap::from([(at, 8)]));
+    assert_eq!(offsets("live"), BTreeMap::new(), "its offsets were deleted with it");
+}
