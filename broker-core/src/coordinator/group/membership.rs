@@ -184,7 +184,16 @@ impl ClassicGroups {
         }
         let max_size = cx.ctx.config.static_number("group.max.size");
         let group = match member.is_empty() {
-            true => self.get_or_create(cx, group),
+            true => {
+                let is_new = !self.groups.contains_key(group);
+                let group = self.get_or_create(cx, group);
+                if is_new {
+                    // Who takes over before the first assignment knows of it.
+                    let later = Later::EmptyStored { group: group.id.clone() };
+                    write_group(cx, group, &BTreeMap::new(), later);
+                }
+                group
+            }
             false => self.groups.get_mut(group).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?,
         };
         if !may_join(group, member, max_size) {
