@@ -30,7 +30,7 @@ const MAX_SAMPLES: u64 = 500_000;
 
 const TOOL: Parser = Parser { name: "", args: &[], one_of: &[], usage: "" };
 /// The only command, which no command line names.
-const ONLY: &str = "only";
+pub(super) const ONLY: &str = "only";
 
 const VERIFIABLE: &[Parser] = &[Parser {
     name: ONLY,
@@ -138,22 +138,7 @@ impl Load {
             match self.set_up(spec, now) {
                 Ok(work) => self.work = Some(Box::new(work)),
                 Err(wrong) => {
-                    let mut terminal = Terminal { now, out };
-                    let code = match wrong {
-                        Wrong::Arguments(Unread::Help(text)) => {
-                            terminal.print(text);
-                            0
-                        }
-                        Wrong::Arguments(Unread::Error(text)) => {
-                            terminal.print_both(String::new(), text);
-                            1
-                        }
-                        Wrong::Thrown(exception) => {
-                            let text = format!("Exception in thread \"main\" {}", exception.stack_trace());
-                            terminal.print_both(String::new(), text);
-                            1
-                        }
-                    };
+                    let code = wrong.tell(&mut Terminal { now, out });
                     return self.finish(code, out);
                 }
             }
@@ -227,9 +212,30 @@ impl Load {
 }
 
 /// Why the tool does not begin.
-enum Wrong {
+pub(super) enum Wrong {
     Arguments(Unread),
     Thrown(Exception),
+}
+
+impl Wrong {
+    /// Says so, and gives the exit status.
+    pub fn tell(self, terminal: &mut Terminal<'_>) -> i32 {
+        match self {
+            Wrong::Arguments(Unread::Help(text)) => {
+                terminal.print(text);
+                0
+            }
+            Wrong::Arguments(Unread::Error(text)) => {
+                terminal.print_both(String::new(), text);
+                1
+            }
+            Wrong::Thrown(exception) => {
+                let text = format!("Exception in thread \"main\" {}", exception.stack_trace());
+                terminal.print_both(String::new(), text);
+                1
+            }
+        }
+    }
 }
 
 impl From<Unread> for Wrong {
@@ -246,10 +252,26 @@ impl From<Exception> for Wrong {
 
 fn unread(kind: Kind, text: &str) -> Unread {
     let (program, parsers) = kind.parser();
+    misused(program, parsers, text)
+}
+
+/// What argparse4j says of a command line that makes no sense.
+pub(super) fn misused(program: &str, parsers: &[Parser], text: &str) -> Unread {
     Unread::Error(format!("usage: {}\n{program}: error: {text}\n", parsers[0].usage))
 }
 
 fn arguments_of(kind: Kind, spec: &CommandSpec) -> Result<Arguments, Unread> {
+    let (program, parsers) = kind.parser();
+    arguments_of_tool(program, parsers, kind.required(), spec)
+}
+
+/// The arguments of a tool that has no commands.
+pub(super) fn arguments_of_tool(
+    program: &str,
+    parsers: &'static [Parser],
+    required: &[&str],
+    spec: &CommandSpec,
+) -> Result<Arguments, Unread> {
     let mut words = alloc::vec![ONLY.to_string()];
     let mut properties: Option<String> = None;
     // An option for properties takes all words up to the next option.
@@ -273,10 +295,9 @@ fn arguments_of(kind: Kind, spec: &CommandSpec) -> Result<Arguments, Unread> {
             None => words.push(word.clone()),
         }
     }
-    let (program, parsers) = kind.parser();
     let arguments = Arguments::parse(program, &TOOL, parsers, &words)?;
-    match kind.required().iter().find(|name| !arguments.has(name)) {
-        Some(name) => Err(unread(kind, &format!("argument {name} is required"))),
+    match required.iter().find(|name| !arguments.has(name)) {
+        Some(name) => Err(misused(program, parsers, &format!("argument {name} is required"))),
         None => Ok(arguments),
     }
 }
@@ -313,14 +334,14 @@ fn settings_of(
 }
 
 /// A line of JSON, with the time and a name before its fields.
-fn tell(now: Now, name: &str, fields: &str, out: &mut Outputs) {
+pub(super) fn tell(now: Now, name: &str, fields: &str, out: &mut Outputs) {
     let separator = if fields.is_empty() { "" } else { "," };
     let line = format!("{{\"timestamp\":{},\"name\":\"{name}\"{separator}{fields}}}", now.wall_ms);
     Terminal { now, out }.line(line);
 }
 
 /// A JSON string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

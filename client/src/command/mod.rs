@@ -34,6 +34,7 @@ mod tests;
 mod topic_filter;
 mod topics;
 mod transactions;
+mod verifiable_consumer;
 
 pub mod dump_log;
 
@@ -55,6 +56,7 @@ use console_producer::ConsoleProducer;
 use consumer_perf::ConsumerPerf;
 use load::Load;
 use session::{Calls, Exception, Tool};
+use verifiable_consumer::VerifiableConsumer;
 
 /// What `--version` says.
 const VERSION: &str = "4.3.1";
@@ -113,6 +115,7 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-producer-perf-test", Kind::Load(load::Kind::Performance)),
     ("kafka-consumer-perf-test", Kind::ConsumerPerf),
     ("kafka-verifiable-producer", Kind::Load(load::Kind::Verifiable)),
+    ("kafka-verifiable-consumer", Kind::VerifiableConsumer),
     ("kafka-transactions", Kind::Calls(transactions::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
 ];
@@ -124,6 +127,7 @@ enum Kind {
     Consumer,
     Load(load::Kind),
     ConsumerPerf,
+    VerifiableConsumer,
 }
 
 /// A `kafka-*` command as a process.
@@ -140,6 +144,7 @@ enum State {
     Consumer(ConsoleConsumer),
     Load(Load),
     ConsumerPerf(ConsumerPerf),
+    VerifiableConsumer(VerifiableConsumer),
     /// There is no such tool.
     Unknown,
     Ended,
@@ -156,6 +161,7 @@ impl CommandProcess {
             Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
             Some(Kind::Load(kind)) => State::Load(Load::new(kind, rng)),
             Some(Kind::ConsumerPerf) => State::ConsumerPerf(ConsumerPerf::new(rng)),
+            Some(Kind::VerifiableConsumer) => State::VerifiableConsumer(VerifiableConsumer::new(rng)),
             None => State::Unknown,
         };
         CommandProcess { spec, state }
@@ -172,6 +178,7 @@ impl CommandProcess {
             State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::ConsumerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::VerifiableConsumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Unknown => {
                 let name = self.spec.words.first().map_or("", String::as_str);
                 out.items.push(Output::Stderr(format!("{name}: command not found\n")));
@@ -190,6 +197,7 @@ impl CommandProcess {
             State::Consumer(tool) => tool.deadline(),
             State::Load(tool) => tool.deadline(),
             State::ConsumerPerf(tool) => tool.deadline(),
+            State::VerifiableConsumer(tool) => tool.deadline(),
             State::Unknown | State::Ended => None,
         }
     }

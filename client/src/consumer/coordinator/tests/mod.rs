@@ -1,6 +1,7 @@
 //! Stories of a member and a scripted coordinator that knows one member, and others by name only.
 
 mod modern;
+mod verifiable;
 mod world;
 
 use alloc::boxed::Box;
