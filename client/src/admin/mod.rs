@@ -7,6 +7,7 @@
 
 mod cluster;
 mod configs;
+mod fetch;
 mod groups;
 mod offsets;
 mod partitions;
@@ -35,6 +36,7 @@ use crate::event::ClientEvent;
 use crate::io::{Input, Outputs};
 use crate::metadata::Metadata;
 use crate::net::{Done, NetworkClient, Outcome, SendOptions, sooner};
+pub use fetch::{BatchSeen, ReplicaFetch, ReplicaSeen};
 pub use topics::PAGE;
 pub use transactions::{
     AbortSpec, ProducerInfo, TransactionDescription, TransactionFilter, TransactionListing,

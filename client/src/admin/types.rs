@@ -437,6 +437,8 @@ pub enum AdminResult {
     Producers(Each<TopicPartition, Vec<ProducerInfo>>),
     /// `listConsumerGroupOffsets`, by group.
     GroupOffsets(Each<String, BTreeMap<TopicPartition, CommittedOffset>>),
+    /// What a replica gave of partitions.
+    Replicas(Result<BTreeMap<TopicPartition, super::ReplicaSeen>, ClientError>),
 }
 
 impl AdminResult {

@@ -28,6 +28,7 @@ mod log_dirs;
 mod metadata_quorum;
 mod options;
 mod reassign;
+mod replica_verification;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ use console_consumer::ConsoleConsumer;
 use console_producer::ConsoleProducer;
 use consumer_perf::ConsumerPerf;
 use load::Load;
+use replica_verification::ReplicaVerification;
 use session::{Calls, Exception, Tool};
 use verifiable_consumer::VerifiableConsumer;
 
@@ -116,6 +118,7 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-consumer-perf-test", Kind::ConsumerPerf),
     ("kafka-verifiable-producer", Kind::Load(load::Kind::Verifiable)),
     ("kafka-verifiable-consumer", Kind::VerifiableConsumer),
+    ("kafka-replica-verification", Kind::ReplicaVerification),
     ("kafka-transactions", Kind::Calls(transactions::run)),
     ("kafka-dump-log", Kind::Calls(dump_log_tool::run)),
 ];
@@ -128,6 +131,7 @@ enum Kind {
     Load(load::Kind),
     ConsumerPerf,
     VerifiableConsumer,
+    ReplicaVerification,
 }
 
 /// A `kafka-*` command as a process.
@@ -145,6 +149,7 @@ enum State {
     Load(Load),
     ConsumerPerf(ConsumerPerf),
     VerifiableConsumer(VerifiableConsumer),
+    ReplicaVerification(ReplicaVerification),
     /// There is no such tool.
     Unknown,
     Ended,
@@ -162,6 +167,7 @@ impl CommandProcess {
             Some(Kind::Load(kind)) => State::Load(Load::new(kind, rng)),
             Some(Kind::ConsumerPerf) => State::ConsumerPerf(ConsumerPerf::new(rng)),
             Some(Kind::VerifiableConsumer) => State::VerifiableConsumer(VerifiableConsumer::new(rng)),
+            Some(Kind::ReplicaVerification) => State::ReplicaVerification(ReplicaVerification::new(rng)),
             None => State::Unknown,
         };
         CommandProcess { spec, state }
@@ -179,6 +185,7 @@ impl CommandProcess {
             State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::ConsumerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::VerifiableConsumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::ReplicaVerification(tool) => tool.handle(&self.spec, now, input, out),
             State::Unknown => {
                 let name = self.spec.words.first().map_or("", String::as_str);
                 out.items.push(Output::Stderr(format!("{name}: command not found\n")));
@@ -198,6 +205,7 @@ impl CommandProcess {
             State::Load(tool) => tool.deadline(),
             State::ConsumerPerf(tool) => tool.deadline(),
             State::VerifiableConsumer(tool) => tool.deadline(),
+            State::ReplicaVerification(tool) => tool.deadline(),
             State::Unknown | State::Ended => None,
         }
     }

@@ -1,11 +1,19 @@
-//! `kafka-transactions`, `kafka-verifiable-producer` and `kafka-producer-perf-test`.
+//! `kafka-transactions`, `kafka-replica-verification` and the tools that make or measure load.
 
 use wire::messages::describe_producers_response::{
     DescribeProducersResponse, PartitionResponse, ProducerState, TopicResponse,
 };
 use wire::messages::describe_transactions_response::{DescribeTransactionsResponse, TransactionState};
+use wire::messages::fetch_request::FetchRequest;
+use wire::messages::fetch_response::{
+    FetchResponse, FetchableTopicResponse, PartitionData as FetchedPartition,
+};
 use wire::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
+use wire::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+};
 use wire::messages::list_transactions_response::ListTransactionsResponse;
+use wire::messages::metadata_response::MetadataResponsePartition;
 use wire::messages::write_txn_markers_response::*;
 
 use super::*;
@@ -223,4 +231,100 @@ fn a_consumer_that_reads_nothing_says_so_when_its_time_is_over() {
     assert_eq!(exit, 1);
     let reason = "Exactly one of the following arguments is required: --num-records, --messages\n";
     assert!(err.starts_with(reason), "{err}");
+}
+
+/// Fetch answers of the replicas of a partition: the same two batches, and no more once they were given.
+fn replicas_answer(fake: &mut Fake, values: [&'static [&'static str]; 3]) {
+    let mut logs = Vec::new();
+    for values in values {
+        let mut other = Fake::new(1, 1);
+        values.iter().for_each(|value| other.produce(0, &[value]));
+        logs.push(other.partitions.remove(0));
+    }
+    let mut asked = 0;
+    let handler = move |version: i16, correlation: i32, r: &mut wire::Reader<'_>| {
+        let request = FetchRequest::decode(r, version).unwrap();
+        assert_eq!((request.replica_state.replica_id, request.session_epoch), (-2, -1));
+        let wanted = &request.topics[0].partitions[0];
+        let log = &logs[asked % 3];
+        asked += 1;
+        let mut records = wire::Rope::new();
+        for batch in log.log.iter().skip(wanted.fetch_offset as usize) {
+            records.append(batch.clone());
+        }
+        let data = FetchedPartition {
+            partition_index: wanted.partition,
+            high_watermark: log.end(),
+            records: Some(records),
+            ..FetchedPartition::default()
+        };
+        let topic = FetchableTopicResponse {
+            topic_id: request.topics[0].topic_id,
+            partitions: vec![data],
+            ..FetchableTopicResponse::default()
+        };
+        let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
+        Some(encode_response(ApiKey::Fetch, version, correlation, &response).unwrap())
+    };
+    fake.handlers.insert(ApiKey::Fetch, Box::new(handler));
+}
+
+fn replicated(values: [&'static [&'static str]; 3]) -> Fake {
+    let text = "\
+Topic: purchases⇥TopicId: pqdGH_wdTnGSEwQL2R0JxQ⇥PartitionCount: 1⇥ReplicationFactor: 3⇥Configs: min.insync.replicas=1
+⇥Topic: purchases⇥Partition: 0⇥Leader: 2⇥Replicas: 2,3,1⇥Isr: 2,3,1⇥Elr: ⇥LastKnownElr: 
+";
+    let mut fake = described(text);
+    let listed = MetadataResponseTopic {
+        name: Some("purchases".into()),
+        topic_id: Uuid::parse("pqdGH_wdTnGSEwQL2R0JxQ").unwrap(),
+        partitions: vec![MetadataResponsePartition { leader_id: 2, ..Default::default() }],
+        ..MetadataResponseTopic::default()
+    };
+    answer(&mut fake, ApiKey::Metadata, metadata(vec![listed]));
+    let partition = ListOffsetsPartitionResponse { offset: 0, ..Default::default() };
+    let topic = ListOffsetsTopicResponse { name: "purchases".into(), partitions: vec![partition] };
+    answer(&mut fake, ApiKey::ListOffsets, ListOffsetsResponse { topics: vec![topic], ..Default::default() });
+    replicas_answer(&mut fake, values);
+    fake
+}
+
+#[test]
+fn replicas_that_agree_are_verified_until_the_tool_is_stopped() {
+    let mut fake = replicated([&["a", "b"], &["a", "b"], &["a"]]);
+    let line = "kafka-replica-verification --broker-list broker-1:9092 --time -2 --report-interval-ms 100";
+    let mut process = command(line, &[]);
+    fake.start(&mut process);
+    fake.run(&mut process, ms(1_000));
+    assert_eq!(fake.exit, None, "{}", fake.stderr);
+    fake.stop(&mut process);
+    assert_eq!(fake.exit, Some(143));
+    let lines: Vec<&str> = fake.stdout.lines().map(|line| &line["2026-01-01 00:00:00,000".len()..]).collect();
+    assert_eq!(lines[0], ": verification process is started");
+    // One batch is where all have it.
+    assert_eq!(lines[1], ": max lag is 1 for partition purchases-0 at offset 1 among 1 partitions");
+    let warnings: Vec<&str> = fake.stderr.lines().map(|line| line.split_once("] ").unwrap().1).collect();
+    let expected = [
+        "WARN This tool is deprecated and may be removed in a future major release. \
+         (org.apache.kafka.tools.ReplicaVerificationTool)",
+        "WARN [Consumer clientId=consumer-ReplicaVerification-1, groupId=ReplicaVerification] Not updating high \
+         watermark for partition purchases-0 as it is no longer assigned \
+         (org.apache.kafka.clients.consumer.internals.OffsetFetcherUtils)",
+    ];
+    assert_eq!(warnings, expected);
+}
+
+#[test]
+fn a_replica_with_other_records_is_told() {
+    let mut fake = replicated([&["a"], &["a"], &["x"]]);
+    let mut process = command("kafka-replica-verification --broker-list broker-1:9092 --time -2", &[]);
+    fake.start(&mut process);
+    fake.run(&mut process, ms(1_000));
+    assert!(fake.stdout.contains(": partition purchases-0 has unmatched checksum at offset 0; replica "));
+    let none = "kafka-replica-verification --broker-list broker-1:9092 --topics-include nothing";
+    let (out, err, exit) = run(&mut fake, none);
+    let text = "ERROR No topics found. [topics-include] if specified, is either filtering out all topics or there is \
+                no topic. (org.apache.kafka.tools.ReplicaVerificationTool)\n";
+    assert!(err.ends_with(text), "{err}");
+    assert_eq!((out.as_str(), exit), ("", 1));
 }
