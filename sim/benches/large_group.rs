@@ -1,17 +1,15 @@
 //! What a rebalance of a large group costs: 200 members share 1,000 partitions, one dies, and they share them again.
 //!
 //! A step is one input of one state machine, with all that follows from it there: no coordinator, assignor or member
-//! may take longer than 50 ms of real time for one. `cargo bench -p highwater-sim --bench large_group`.
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "real time is what a benchmark measures"
-)]
-
+//! may take longer than 50 ms for one. It is measured in processor time, asked of the kernel itself:
+//! inside a run the clocks of the C library are the world's.
+//!
+//! `cargo bench -p highwater-sim --bench large_group`.
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use sim::runner::build;
 use sim::runner::play::{Player, Stop};
 use sim::scenario::load;
@@ -26,14 +24,20 @@ const SEED: u64 = 1;
 const STEADY: Nanos = Nanos::from_secs(20);
 const REBALANCED: Nanos = Nanos::from_secs(60);
 
+/// How long this process has computed.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// The longest step until `span` has passed, and how many there were.
 fn longest(stage: &mut world::Stage, span: Nanos) -> Result<(Duration, u64), Stop> {
     let until = stage.world().now() + span;
     let (mut longest, mut steps) = (Duration::ZERO, 0);
     while stage.world().next_at().is_some_and(|next| next <= until) {
-        let start = Instant::now();
+        let start = processor_time();
         stage.step()?;
-        longest = longest.max(start.elapsed());
+        longest = longest.max(processor_time().saturating_sub(start));
         steps += 1;
     }
     Ok((longest, steps))

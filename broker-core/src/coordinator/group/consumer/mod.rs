@@ -1,8 +1,8 @@
 //! Groups of the consumer protocol (KIP-848): members tell by heartbeats what they subscribed to and what they have,
 //! and the coordinator decides who gets what.
 //!
-//! [`state`] is what lies in the log, [`heartbeat`] what a heartbeat does to it, [`assignor`] and [`reconcile`] the two
-//! decisions as pure functions; [`compat`] lets members of the classic protocol take part, and turns groups from
+//! [`state`] is what lies in the log, `heartbeat` what a heartbeat does to it, [`assignor`] and [`reconcile`] the two
+//! decisions as pure functions; `compat` lets members of the classic protocol take part, and turns groups from
 //! one kind into the other and back. Follows the consumer part of Kafka's `GroupMetadataManager`.
 //!
 //! What a call decides goes into the log as records; the state follows by replaying them. So at most one write of a
