@@ -20,6 +20,7 @@ pub mod metadata;
 pub mod net;
 pub mod node;
 pub mod producer_ids;
+pub mod quota;
 pub mod raft;
 pub mod replica;
 
