@@ -1,4 +1,5 @@
-//! What the tools owe to Java: the order in which a `HashMap` is walked, log lines, properties files.
+//! What the tools owe to Java: the order in which a `HashMap` is walked, its random numbers, log lines, properties
+//! files.
 //!
 //! Kafka's tools print several lists in the order of Java's hash maps. That order is a function of the keys, so a
 //! lab's output can be the same here, line by line.
@@ -55,6 +56,40 @@ pub(super) fn hash_order<T>(
 
 /// The room of a `new HashMap<>()`.
 pub(super) const DEFAULT_ROOM: usize = 16;
+
+/// `java.util.Random`: the same numbers from the same seed, as its documentation promises.
+#[derive(Clone, Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    const MULTIPLIER: u64 = 0x5_DEEC_E66D;
+    const MASK: u64 = (1 << 48) - 1;
+
+    pub fn new(seed: i64) -> Random {
+        Random((seed as u64 ^ Random::MULTIPLIER) & Random::MASK)
+    }
+
+    /// 31 bits.
+    fn next(&mut self) -> i32 {
+        self.0 = self.0.wrapping_mul(Random::MULTIPLIER).wrapping_add(0xB) & Random::MASK;
+        (self.0 >> 17) as i32
+    }
+
+    /// `nextInt(bound)`.
+    pub fn below(&mut self, bound: i32) -> i32 {
+        if bound.count_ones() == 1 {
+            return ((i64::from(bound) * i64::from(self.next())) >> 31) as i32;
+        }
+        loop {
+            let bits = self.next();
+            let value = bits % bound;
+            // What is above the last multiple of the bound is drawn again.
+            if bits.wrapping_sub(value).wrapping_add(bound - 1) >= 0 {
+                return value;
+            }
+        }
+    }
+}
 
 /// The order in which the result of `describeTopics` is walked: a map of futures by topic became one of descriptions.
 pub(super) fn described_order(names: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -206,6 +241,20 @@ mod tests {
 
     fn topics(names: &[&str]) -> Vec<String> {
         described_order(names.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn random_numbers_are_javas() {
+        let mut random = Random::new(0);
+        let text: String = (0..40).map(|_| char::from(b'A' + random.below(26) as u8)).collect();
+        assert_eq!(text, "SSXVNJHPDQDXVCRASTVYBCWVMGNYKRXVZXKGXTSP");
+        // A bound so large that numbers are drawn again, and a power of two.
+        let mut random = Random::new(-7);
+        let numbers: Vec<i32> = (0..5).map(|_| random.below(1 << 30 | 12345)).collect();
+        assert_eq!(numbers, [577_934_662, 314_447_087, 677_675_436, 184_135_245, 425_474_944]);
+        let mut random = Random::new(42);
+        let numbers: Vec<i32> = (0..5).map(|_| random.below(64)).collect();
+        assert_eq!(numbers, [46, 3, 43, 3, 19]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod consumer_groups;
 mod consumer_perf;
 mod delete_records;
 mod dump_log_tool;
+mod e2e_latency;
 mod features;
 mod formatter;
 mod get_offsets;
@@ -55,6 +56,7 @@ use crate::io::{Input, Output, Outputs};
 use console_consumer::ConsoleConsumer;
 use console_producer::ConsoleProducer;
 use consumer_perf::ConsumerPerf;
+use e2e_latency::EndToEndLatency;
 use load::Load;
 use replica_verification::ReplicaVerification;
 use session::{Calls, Exception, Tool};
@@ -116,6 +118,7 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-cluster", Kind::Calls(cluster::run)),
     ("kafka-producer-perf-test", Kind::Load(load::Kind::Performance)),
     ("kafka-consumer-perf-test", Kind::ConsumerPerf),
+    ("kafka-e2e-latency", Kind::EndToEndLatency),
     ("kafka-verifiable-producer", Kind::Load(load::Kind::Verifiable)),
     ("kafka-verifiable-consumer", Kind::VerifiableConsumer),
     ("kafka-replica-verification", Kind::ReplicaVerification),
@@ -130,6 +133,7 @@ enum Kind {
     Consumer,
     Load(load::Kind),
     ConsumerPerf,
+    EndToEndLatency,
     VerifiableConsumer,
     ReplicaVerification,
 }
@@ -148,6 +152,7 @@ enum State {
     Consumer(ConsoleConsumer),
     Load(Load),
     ConsumerPerf(ConsumerPerf),
+    EndToEndLatency(EndToEndLatency),
     VerifiableConsumer(VerifiableConsumer),
     ReplicaVerification(ReplicaVerification),
     /// There is no such tool.
@@ -166,6 +171,7 @@ impl CommandProcess {
             Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
             Some(Kind::Load(kind)) => State::Load(Load::new(kind, rng)),
             Some(Kind::ConsumerPerf) => State::ConsumerPerf(ConsumerPerf::new(rng)),
+            Some(Kind::EndToEndLatency) => State::EndToEndLatency(EndToEndLatency::new(rng)),
             Some(Kind::VerifiableConsumer) => State::VerifiableConsumer(VerifiableConsumer::new(rng)),
             Some(Kind::ReplicaVerification) => State::ReplicaVerification(ReplicaVerification::new(rng)),
             None => State::Unknown,
@@ -184,6 +190,7 @@ impl CommandProcess {
             State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::ConsumerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::EndToEndLatency(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::VerifiableConsumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::ReplicaVerification(tool) => tool.handle(&self.spec, now, input, out),
             State::Unknown => {
@@ -204,6 +211,7 @@ impl CommandProcess {
             State::Consumer(tool) => tool.deadline(),
             State::Load(tool) => tool.deadline(),
             State::ConsumerPerf(tool) => tool.deadline(),
+            State::EndToEndLatency(tool) => tool.deadline(),
             State::VerifiableConsumer(tool) => tool.deadline(),
             State::ReplicaVerification(tool) => tool.deadline(),
             State::Unknown | State::Ended => None,

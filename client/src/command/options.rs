@@ -16,7 +16,7 @@ pub(super) enum Takes {
     Nothing,
     /// A value; how the help describes it.
     Value(&'static str),
-    /// A value, or nothing.
+    /// A value, or nothing. A value that begins with a hyphen is one if it is a number and a number is asked for.
     Perhaps(&'static str),
 }
 
@@ -72,7 +72,10 @@ impl Options {
                     let next = words.next().cloned();
                     Some(next.ok_or_else(|| no_argument(opt.name))?)
                 }
-                (Takes::Perhaps(_), None) => words.next_if(|next| !next.starts_with('-')).cloned(),
+                (Takes::Perhaps(described), None) => {
+                    let number = described.starts_with("Integer");
+                    words.next_if(|next| is_optional_value(next, number)).cloned()
+                }
             };
             options.given.push((opt.name, given));
         }
@@ -161,17 +164,42 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.split('\n') {
         let mut line = String::new();
-        for word in paragraph.split(' ') {
-            if !line.trim().is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-                lines.push(core::mem::replace(&mut line, "  ".into()));
-            } else if !line.trim().is_empty() {
-                line.push(' ');
+        for piece in pieces(paragraph) {
+            // The space behind a word must fit, too.
+            if line.chars().count() + piece.chars().count() > width {
+                let full = core::mem::replace(&mut line, "  ".into());
+                lines.push(full.trim_end().into());
             }
-            line.push_str(word);
+            line.push_str(piece);
         }
-        lines.push(line);
+        lines.push(line.trim_end().into());
     }
     lines
+}
+
+/// Where a line may be broken, as `BreakIterator.getLineInstance` finds it: behind spaces, and behind a hyphen in a word.
+fn pieces(line: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let (mut start, mut before, mut in_word) = (0, ' ', false);
+    for (at, c) in line.char_indices() {
+        let behind_hyphen = before == '-' && in_word && !matches!(c, '-' | ' ') && !c.is_ascii_digit();
+        if at > start && (before == ' ' && c != ' ' || behind_hyphen) {
+            pieces.push(&line[start..at]);
+            (start, in_word) = (at, false);
+        }
+        in_word |= c.is_alphanumeric();
+        before = c;
+    }
+    pieces.push(&line[start..]);
+    pieces
+}
+
+/// Whether a word is the value of an option that may do without.
+fn is_optional_value(word: &str, number: bool) -> bool {
+    match number {
+        true => word.parse::<i32>().is_ok(),
+        false => !word.starts_with('-'),
+    }
 }
 
 /// A word of single letters is told by its first letter that is unknown, since `-ab` may mean `-a -b`.

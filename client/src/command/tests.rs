@@ -2,6 +2,7 @@
 //!
 //! `⇥` stands for a TAB in expected texts. Time stamps of log lines are those of the scripted cluster's clock.
 
+mod e2e_latency;
 mod transactions;
 
 use alloc::borrow::Cow;
