@@ -218,13 +218,13 @@ impl Work {
         if self.joined.is_none() && self.consumer.assignment().next().is_some() {
             self.joined = Some(now);
         }
+        // It is in `poll` for good: what is returned is counted at once.
         self.consumer.begin_poll(now, out);
         let (mut records, mut bytes) = (0, 0);
         let polled = self.consumer.poll(codecs, out, &mut |_, record| {
             records += 1;
             bytes += (record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)) as u64;
         });
-        self.consumer.end_poll(now);
         if let Err(error) = polled {
             Terminal { now, out }.print_exception(&error.into());
             return self.close(now, 1, out);
