@@ -6,6 +6,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::quota::replication::is_valid_list;
+
 /// The type of a setting, as DescribeConfigs (version 3 and later) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i8)]
@@ -43,6 +45,8 @@ pub enum Check {
     OneOf(&'static [&'static str]),
     /// gzip's levels: 1 to 9, and -1 for the default.
     GzipLevel,
+    /// `*`, or replicas as partition and broker: `0:1,0:2`.
+    ThrottledReplicas,
 }
 
 /// Whether a setting of a node may change while it runs (KIP-226).
@@ -153,6 +157,7 @@ impl ConfigKey {
         let (low, high) = match self.check {
             Check::Any => return Ok(()),
             Check::OneOf(words) => return one_of(words, value),
+            Check::ThrottledReplicas => return self.throttled_replicas(value),
             Check::AtLeast(low) => (low, i64::MAX),
             Check::Between(low, high) => (low, high),
             Check::GzipLevel => match value {
@@ -172,6 +177,20 @@ impl ConfigKey {
             return Err((shown(value), format!("Value must be no more than {high}")));
         }
         Ok(())
+    }
+
+    fn throttled_replicas(&self, value: &Value) -> Result<(), (String, String)> {
+        match value {
+            Value::List(list) if !is_valid_list(list.iter().map(String::as_str)) => Err((
+                format!("[{}]", list.join(", ")),
+                format!(
+                    "{} must be the literal '*' or a list of replicas in the following format: \
+                     [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+                    self.name
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

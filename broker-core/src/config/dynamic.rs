@@ -12,7 +12,10 @@ use alloc::vec::Vec;
 
 use wire::Compression;
 
-use super::{ConfigKey, Kind, NODE_KEYS, NodeConfig, TOPIC_KEYS, Update, Value, node_key, topic_key};
+use super::{
+    BROKER_QUOTA_KEYS, ConfigKey, Kind, NODE_KEYS, NodeConfig, TOPIC_KEYS, Update, Value, broker_key,
+    node_key, topic_key,
+};
 use crate::log::{LogConfig, TargetCompression, TimestampType};
 use crate::metadata::{ConfigurationsImage, ResourceType};
 
@@ -43,6 +46,12 @@ impl<'a> Dynamic<'a> {
     /// What is in force for a topic on a broker.
     pub fn of_topic(configs: &'a ConfigurationsImage, id: i32, topic: &str) -> Dynamic<'a> {
         Dynamic { topic: configs.overrides(ResourceType::Topic, topic), ..Dynamic::of_broker(configs, id) }
+    }
+
+    /// A quota of the broker that is set, for it or for all.
+    pub fn broker_quota(&self, name: &str) -> Option<u64> {
+        let set = [self.broker, self.cluster].into_iter().flatten().find_map(|layer| layer.get(name))?;
+        set.trim().parse().ok()
     }
 }
 
@@ -279,7 +288,14 @@ impl NodeConfig {
     /// Every setting of this broker, sorted by name.
     pub fn describe_node(&self, dynamic: Dynamic<'_>) -> Vec<Described> {
         let all = NODE_KEYS.iter().filter(|k| !k.hidden || self.given.contains_key(k.name));
-        all.map(|key| self.describe_node_key(key, dynamic)).collect()
+        let set = |k: &&ConfigKey| {
+            [dynamic.broker, dynamic.cluster].into_iter().flatten().any(|layer| layer.contains_key(k.name))
+        };
+        let quotas = BROKER_QUOTA_KEYS.iter().filter(set);
+        let mut described: Vec<_> =
+            all.chain(quotas).map(|key| self.describe_node_key(key, dynamic)).collect();
+        described.sort_by_key(|d| d.name);
+        described
     }
 
     fn describe_node_key(&self, key: &'static ConfigKey, dynamic: Dynamic<'_>) -> Described {
@@ -298,7 +314,7 @@ impl NodeConfig {
 
     /// The cluster-wide overrides, as `kafka-configs --entity-default` shows them.
     pub fn describe_cluster_default(&self, cluster: &Overrides) -> Vec<Described> {
-        let known = cluster.keys().filter_map(|name| node_key(name));
+        let known = cluster.keys().filter_map(|name| broker_key(name));
         let dynamic = Dynamic { cluster: Some(cluster), ..Dynamic::default() };
         known
             .map(|key| {
@@ -338,31 +354,25 @@ pub fn validate_topic(name: &str, value: &str) -> Result<(), String> {
     key.parse(value).map(|_| ()).map_err(|e| e.to_string())
 }
 
-/// Checks an override of a broker's setting: in Kafka's words why it is refused (INVALID_REQUEST for what cannot change
-/// at run time, INVALID_CONFIG for bad values; the flag says whether it is the former).
-pub fn validate_broker_override(
-    name: &str,
-    value: Option<&str>,
-    per_broker: bool,
-) -> Result<(), (bool, String)> {
+/// Checks an override of a broker's setting: in Kafka's words why it is refused (INVALID_REQUEST).
+pub fn validate_broker_override(name: &str, value: Option<&str>, per_broker: bool) -> Result<(), String> {
     // A setting of one listener: `listener.name.client.ssl.keystore.location`.
     let base = match name.strip_prefix("listener.name.") {
         Some(rest) => rest.split_once('.').map_or(rest, |(_, base)| base),
         None => name,
     };
-    let Some(key) = node_key(base) else { return Ok(()) };
+    let Some(key) = broker_key(base) else { return Ok(()) };
     match key.update {
-        Update::ReadOnly => return Err((true, format!("Cannot update these configs dynamically: [{name}]"))),
+        Update::ReadOnly => return Err(format!("Cannot update these configs dynamically: [{name}]")),
         Update::PerBroker if !per_broker => {
-            let why = format!(
+            return Err(format!(
                 "Cannot update these configs at default cluster level, broker id must be specified: [{name}]"
-            );
-            return Err((true, why));
+            ));
         }
         Update::PerBroker | Update::ClusterWide => {}
     }
     match value {
-        Some(value) => key.parse(value).map(|_| ()).map_err(|e| (false, e.to_string())),
+        Some(value) => key.parse(value).map(|_| ()).map_err(|e| e.to_string()),
         None => Ok(()),
     }
 }

@@ -24,12 +24,19 @@ pub use dynamic::{
     ConfigSource, Described, Dynamic, Overrides, Synonym, validate_broker_override, validate_topic,
 };
 pub use listeners::{ListenerSpec, Voter};
-pub use node_keys::NODE_KEYS;
+pub use node_keys::{BROKER_QUOTA_KEYS, NODE_KEYS};
 pub use topic_keys::TOPIC_KEYS;
+
+use crate::quota::rate::Samples;
 
 /// A setting of a node, by name.
 pub fn node_key(name: &str) -> Option<&'static ConfigKey> {
     NODE_KEYS.binary_search_by(|k| k.name.cmp(name)).ok().map(|i| &NODE_KEYS[i])
+}
+
+/// What can be overridden of a broker, by name: its settings, and the quotas that are no settings.
+pub fn broker_key(name: &str) -> Option<&'static ConfigKey> {
+    node_key(name).or_else(|| BROKER_QUOTA_KEYS.iter().find(|k| k.name == name))
 }
 
 /// A setting of a topic, by name.
@@ -204,6 +211,8 @@ pub struct ReplicaConfig {
     pub initial_task_delay: Nanos,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_expiration_check_interval: Nanos,
+    /// `replication.quota.window.num` and `replication.quota.window.size.seconds`.
+    pub quota_window: Samples,
 }
 
 /// The static configuration of a node, parsed.
@@ -532,6 +541,10 @@ impl Raw<'_> {
             retention_check_interval: self.millis("log.retention.check.interval.ms"),
             initial_task_delay: self.millis("log.initial.task.delay.ms"),
             producer_expiration_check_interval: self.millis("producer.id.expiration.check.interval.ms"),
+            quota_window: Samples {
+                num: self.int("replication.quota.window.num") as u32,
+                seconds: self.int("replication.quota.window.size.seconds") as u32,
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the node runs. Sorted by name, as `kafka-configs --describe --all` prints it.
 
 use super::def::{Check, ConfigKey, Kind, Update, hidden, key};
+use crate::quota::replication::{FOLLOWER_RATE, LEADER_RATE};
 
 /// The settings of a node, sorted by name.
 #[rustfmt::skip]
@@ -360,3 +361,12 @@ pub static NODE_KEYS: &[ConfigKey] = &[
     hidden("unstable.api.versions.enable", Kind::Bool, Some("false"), Check::Any, Update::ReadOnly),
     hidden("unstable.feature.versions.enable", Kind::Bool, Some("false"), Check::Any, Update::ReadOnly),
 ];
+
+/// Quotas of a broker (`QuotaConfig.brokerQuotaConfigs`), sorted by name: they are set while it runs or not at all, and
+/// described only where they are set.
+pub static BROKER_QUOTA_KEYS: &[ConfigKey] =
+    &[quota(FOLLOWER_RATE), quota(LEADER_RATE), quota("replica.alter.log.dirs.io.max.bytes.per.second")];
+
+const fn quota(name: &'static str) -> ConfigKey {
+    key(name, Kind::Long, None, Check::AtLeast(0), Update::ClusterWide)
+}

@@ -127,8 +127,8 @@ fn line(described: &[Described], name: &str) -> String {
 fn settings_are_described_as_apache_kafka_describes_them() {
     let config = broker(&[]).unwrap();
     let topic = overrides(&[("retention.ms", "60000"), ("min.insync.replicas", "2")]);
-    let own = overrides(&[("log.cleaner.threads", "2")]);
-    let cluster = overrides(&[("min.insync.replicas", "1")]);
+    let own = overrides(&[("log.cleaner.threads", "2"), ("leader.replication.throttled.rate", "50000")]);
+    let cluster = overrides(&[("min.insync.replicas", "1"), ("leader.replication.throttled.rate", "60000")]);
     let dynamic = Dynamic { topic: Some(&topic), broker: Some(&own), cluster: Some(&cluster) };
     let topics = config.describe_topic(dynamic);
     let nodes = config.describe_node(dynamic);
@@ -152,6 +152,9 @@ fn settings_are_described_as_apache_kafka_describes_them() {
         "log.retention.hours=168 sensitive=false synonyms={DEFAULT_CONFIG:log.retention.hours=168}",
         "log.cleaner.threads=2 sensitive=false synonyms={DYNAMIC_BROKER_CONFIG:log.cleaner.threads=2, \
          DEFAULT_CONFIG:log.cleaner.threads=1}",
+        "leader.replication.throttled.rate=50000 sensitive=false \
+         synonyms={DYNAMIC_BROKER_CONFIG:leader.replication.throttled.rate=50000, \
+         DYNAMIC_DEFAULT_BROKER_CONFIG:leader.replication.throttled.rate=60000}",
         "ssl.key.password=null sensitive=true synonyms={}",
         "listeners=PLAINTEXT://broker-1:9092 sensitive=false synonyms={STATIC_BROKER_CONFIG:listeners=PLAINTEXT://broker-1:9092, \
          DEFAULT_CONFIG:listeners=PLAINTEXT://:9092}",
@@ -160,6 +163,8 @@ fn settings_are_described_as_apache_kafka_describes_them() {
     }
     assert_eq!(topics.len(), 33);
     assert!(topics.is_sorted_by(|a, b| a.name < b.name));
+    assert!(nodes.is_sorted_by(|a, b| a.name < b.name));
+    assert!(nodes.iter().all(|d| d.name != "follower.replication.throttled.rate"), "it is not set");
     let shared = config.describe_cluster_default(&cluster);
     assert_eq!(
         line(&shared, "min.insync.replicas"),
@@ -177,9 +182,27 @@ fn overrides_are_refused_in_kafkas_words() {
     assert_eq!(validate_topic("retention.ms", "60000"), Ok(()));
     assert_eq!(
         validate_broker_override("broker.id", Some("7"), true),
-        Err((true, "Cannot update these configs dynamically: [broker.id]".into()))
+        Err("Cannot update these configs dynamically: [broker.id]".into())
     );
     assert_eq!(validate_broker_override("log.cleaner.threads", Some("2"), true), Ok(()));
     assert!(validate_broker_override("log.cleaner.threads", Some("0"), true).is_ok());
-    assert!(validate_broker_override("num.io.threads", Some("x"), false).is_err_and(|(request, _)| !request));
+    for (name, value, want) in [
+        ("num.io.threads", "0", "Value must be at least 1"),
+        ("leader.replication.throttled.rate", "-1", "Value must be at least 0"),
+        ("leader.replication.throttled.rate", "1.5", "Not a number of type LONG"),
+        ("follower.replication.throttled.rate", "", "Not a number of type LONG"),
+    ] {
+        let refused = format!("Invalid value {value} for configuration {name}: {want}");
+        assert_eq!(validate_broker_override(name, Some(value), false), Err(refused));
+    }
+    assert_eq!(validate_broker_override("leader.replication.throttled.rate", Some("  7 "), true), Ok(()));
+    let replicas = "leader.replication.throttled.replicas";
+    assert_eq!(validate_topic(replicas, "0:1,0:2"), Ok(()));
+    for (value, shown) in [("0-1,2:3", "[0-1, 2:3]"), ("*,0:1", "[*, 0:1]"), ("-1:2", "[-1:2]")] {
+        let refused = format!(
+            "Invalid value {shown} for configuration {replicas}: {replicas} must be the literal '*' or a list of replicas \
+             in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+        );
+        assert_eq!(validate_topic(replicas, value), Err(refused));
+    }
 }

@@ -1,6 +1,7 @@
 //! Every setting of a topic in Kafka 4.3, and the node's setting that gives its default (`ServerTopicConfigSynonyms`).
 
 use super::def::{Check, ConfigKey, Kind, Update};
+use crate::quota::replication::{FOLLOWER_REPLICAS, LEADER_REPLICAS};
 
 const fn key(
     name: &'static str,
@@ -34,10 +35,10 @@ pub static TOPIC_KEYS: &[ConfigKey] = &[
     key("file.delete.delay.ms", Kind::Long, "60000", Check::AtLeast(0), Some("log.segment.delete.delay.ms")),
     key("flush.messages", Kind::Long, NEVER, Check::AtLeast(1), Some("log.flush.interval.messages")),
     key("flush.ms", Kind::Long, NEVER, Check::AtLeast(0), Some("log.flush.interval.ms")),
-    key("follower.replication.throttled.replicas", Kind::List, "", Check::Any, None),
+    key(FOLLOWER_REPLICAS, Kind::List, "", Check::ThrottledReplicas, None),
     key("index.interval.bytes", Kind::Int, "4096", Check::AtLeast(0), Some("log.index.interval.bytes")),
     ConfigKey { hidden: true, ..key("internal.segment.bytes", Kind::Int, "", Check::AtLeast(14), None) },
-    key("leader.replication.throttled.replicas", Kind::List, "", Check::Any, None),
+    key(LEADER_REPLICAS, Kind::List, "", Check::ThrottledReplicas, None),
     key("local.retention.bytes", Kind::Long, "-2", Check::AtLeast(-2), Some("log.local.retention.bytes")),
     key("local.retention.ms", Kind::Long, "-2", Check::AtLeast(-2), Some("log.local.retention.ms")),
     key("max.compaction.lag.ms", Kind::Long, NEVER, Check::AtLeast(1), Some("log.cleaner.max.compaction.lag.ms")),

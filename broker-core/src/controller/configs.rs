@@ -270,10 +270,7 @@ impl State {
                 for &(name, op, value) in ops {
                     let value = value.filter(|_| op == ConfigOp::Set);
                     let checked = validate_broker_override(name, value, !key.name.is_empty());
-                    checked.map_err(|(not_dynamic, why)| match not_dynamic {
-                        true => ApiError::new(ErrorCode::INVALID_REQUEST, why),
-                        false => ApiError::new(ErrorCode::INVALID_CONFIG, why),
-                    })?;
+                    checked.map_err(|why| ApiError::new(ErrorCode::INVALID_REQUEST, why))?;
                 }
                 Ok(())
             }

@@ -4,3 +4,4 @@
 //! went over a bound has to wait.
 
 pub mod rate;
+pub mod replication;

@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::metadata::{
     ImageDelta, MetadataImage, NO_LEADER, PartitionRegistration, ResourceType, TopicIdPartition, TopicImage,
 };
+use crate::quota::replication::{FOLLOWER_REPLICAS, LEADER_REPLICAS, Throttled, lists as throttle_lists};
 
 /// A registration that concerns this broker.
 struct Local<'i> {
@@ -186,6 +187,15 @@ impl ReplicaManager {
         let partition = self.table.get_mut(ix);
         let dynamic = Dynamic::of_topic(&image.configs, self.node_id, &partition.topic);
         partition.min_insync_replicas = ctx.config.topic_number(dynamic, "min.insync.replicas") as i32;
+        let listed = |setting: &str| {
+            let list = ctx.config.topic_value(dynamic, setting);
+            throttle_lists(&list, partition.index, self.node_id)
+        };
+        partition.throttled =
+            Throttled { leader: listed(LEADER_REPLICAS), follower: listed(FOLLOWER_REPLICAS) };
+        if partition.throttled.leader {
+            self.quotas.leader.begin_use();
+        }
         if let Some(log) = &mut partition.log {
             log.set_config(ctx.config.log_config(dynamic));
         }
@@ -194,6 +204,9 @@ impl ReplicaManager {
     fn configs_changed(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, delta: &ImageDelta) {
         let everywhere =
             delta.everything || delta.configs.iter().any(|c| c.resource_type == ResourceType::Broker);
+        if everywhere {
+            self.set_quotas(Dynamic::of_broker(&image.configs, self.node_id));
+        }
         for ix in self.table.all() {
             let topic = &self.table.get(ix).topic;
             let concerned = everywhere
@@ -201,6 +214,7 @@ impl ReplicaManager {
             if concerned {
                 self.configure(ctx, image, ix);
                 self.after_log_change(ix);
+                self.watch_throttle(ix);
                 // A lower min.insync.replicas may let the high watermark move.
                 self.advance_high_watermark(ctx, image, ix);
             }

@@ -13,7 +13,7 @@ use wire::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use wire::messages::{FetchRequest, FetchResponse};
-use wire::{Compression, ErrorCode, Rope};
+use wire::{Compression, ErrorCode, Message, Rope, Writer};
 
 use super::ReplicaManager;
 use super::hints::LeaderHint;
@@ -78,6 +78,8 @@ pub(super) struct Read {
     pub aborted: Vec<AbortedTransaction>,
     /// There is more in a later segment than this read could give.
     pub behind_a_segment: bool,
+    /// So many bytes were read and are not given, because the follower is throttled.
+    pub withheld: usize,
 }
 
 /// Why a partition could not be read.
@@ -108,7 +110,14 @@ impl Read {
             records: Rope::new(),
             aborted: Vec::new(),
             behind_a_segment: false,
+            withheld: 0,
         }
+    }
+
+    /// Gives nothing of what was read.
+    fn withhold(&mut self) {
+        self.withheld = core::mem::take(&mut self.records).len();
+        self.behind_a_segment = false;
     }
 
     /// Whether an incremental response must list the partition.
@@ -378,6 +387,12 @@ impl ReplicaManager {
         {
             self.follower_fetched(ctx, image, ix, follower, &wanted, log_end_offset)?;
         }
+        if let Some(follower) = follower
+            && !read.records.is_empty()
+            && self.leader_throttles(ix, follower.id, ctx.now.mono)
+        {
+            read.withhold();
+        }
         Ok(read)
     }
 
@@ -464,7 +479,8 @@ impl ReplicaManager {
         let set = self.sets.get_mut(at);
         set.accumulated = 0;
         for read in reads {
-            set.entry_mut(read.entry).available = read.records.len();
+            let entry = set.entry_mut(read.entry);
+            (entry.available, entry.withheld) = (read.records.len(), read.withheld);
             set.accumulated += read.records.len();
         }
         assert!(set.parked.is_none(), "one request of a session at a time");
@@ -552,7 +568,10 @@ impl ReplicaManager {
             let gave = !read.records.is_empty() || read.error.is_error() || read.diverging.is_some();
             self.sets.get_mut(at).entry_mut(read.entry).gave = gave;
         }
-        self.send_response(ctx, image, at, op, session_id, &mut reads);
+        let throttled_bytes = self.send_response(ctx, image, at, op, session_id, &mut reads);
+        if let Some(bytes) = throttled_bytes {
+            self.quotas.leader.record(bytes, ctx.now.mono);
+        }
         if self.sets.get(at).session_id == INVALID_SESSION_ID {
             self.drop_set(at);
         } else {
@@ -636,6 +655,7 @@ impl ReplicaManager {
         }
     }
 
+    /// Sends a response. If it counts for the leader's quota, what it comes to with nothing in it but what is throttled.
     fn send_response(
         &self,
         ctx: &mut Ctx<'_>,
@@ -644,8 +664,10 @@ impl ReplicaManager {
         op: FetchOp,
         session_id: i32,
         reads: &mut [Read],
-    ) {
+    ) -> Option<usize> {
         let set = self.sets.get(at);
+        let mut throttled =
+            (set.follower.is_some() && self.quotas.leader.is_used()).then(FetchResponse::default);
         let mut response = FetchResponse { session_id, ..FetchResponse::default() };
         let mut hints: Vec<LeaderHint<'_>> = Vec::new();
         for unknown in [false, true] {
@@ -663,6 +685,11 @@ impl ReplicaManager {
                         LeaderIdAndEpoch { leader_id: hint.leader, leader_epoch: hint.leader_epoch };
                     LeaderHint::add(&mut hints, hint);
                 }
+                if let Some(throttled) = &mut throttled
+                    && self.is_listed(entry)
+                {
+                    push_partition(&mut throttled.responses, &entry.topic, data.clone());
+                }
                 push_partition(&mut response.responses, &entry.topic, data);
             }
         }
@@ -676,6 +703,7 @@ impl ReplicaManager {
             });
         }
         ctx.net.respond(ctx.out, op.token, &response);
+        throttled.map(|throttled| size_of(op.token.version, &throttled))
     }
 
     // --- followers
@@ -740,7 +768,8 @@ impl ReplicaManager {
     // --- what partitions tell
 
     /// The log of a leader grows by `bytes`; called before its log end offset is used for anything else.
-    pub(super) fn notify_appended(&mut self, ix: PartitionIx, bytes: usize, rolled: bool) {
+    pub(super) fn notify_appended(&mut self, now: Instant, ix: PartitionIx, bytes: usize, rolled: bool) {
+        let listed = self.table.get(ix).throttled.leader;
         for i in 0..self.table.get(ix).watchers.len() {
             let (at, entry) = self.table.get(ix).watchers[i];
             if self.sets.get(at).isolation != Isolation::LogEnd {
@@ -751,6 +780,18 @@ impl ReplicaManager {
             set.mark(entry);
             let Some(op) = &set.parked else { continue };
             let (min_bytes, limit) = (op.min_bytes, op.max_bytes);
+            let mut bytes = bytes;
+            if listed && let Some(follower) = set.follower {
+                let throttled = self.leader_throttles(ix, follower.id, now);
+                let withheld = &mut self.sets.get_mut(at).entry_mut(entry).withheld;
+                if throttled {
+                    // It does not count, nor does it hurry anybody, until the quota allows.
+                    *withheld = withheld.saturating_add(bytes);
+                    continue;
+                }
+                bytes = bytes.saturating_add(core::mem::take(withheld));
+            }
+            let set = self.sets.get_mut(at);
             let e = set.entry_mut(entry);
             let was_behind = rolled && e.available > 0;
             let more = bytes.min((e.wanted.max_bytes.max(0) as usize).saturating_sub(e.available)).max(1);
@@ -905,6 +946,15 @@ fn partition_data(entry: &Entry, isolation: Isolation, read: &mut Read) -> Parti
         preferred_read_replica: read.preferred_read_replica,
         records: Some(core::mem::take(&mut read.records)),
         ..PartitionData::default()
+    }
+}
+
+/// The size of a response as Kafka's `FetchResponse.sizeOf` counts it.
+fn size_of(version: i16, response: &FetchResponse<'_>) -> usize {
+    let mut w = Writer::new();
+    match response.encode(&mut w, version) {
+        Ok(()) => 4 + w.len(),
+        Err(error) => panic!("a part of a response that was sent: {error}"),
     }
 }
 

@@ -3,7 +3,8 @@
 //! Follows Kafka's `AbstractFetcherThread`, `ReplicaFetcherThread`, `RemoteLeaderEndPoint` and `FetchSessionHandler`:
 //! one Fetch at a time, in a fetch session (KIP-227), with leader epochs (KIP-320) and truncation on the diverging
 //! epoch that a response carries (KIP-595). A partition that fails for a while waits `replica.fetch.backoff.ms`; one
-//! that cannot go on before its leadership changes is left alone until then.
+//! that cannot go on before its leadership changes is left alone until then. One that is throttled and not in sync is
+//! left out of the requests while the follower's quota is exceeded (KIP-73).
 //!
 //! A round costs what changed: only partitions whose position moved are named in a request, and only those with news
 //! are named in its answer.
@@ -76,6 +77,8 @@ enum State {
     Delayed(Instant),
     /// Its position is out of range; the leader is asked for a better one.
     Resetting,
+    /// Until the quota allows.
+    Throttled,
 }
 
 /// One partition that a fetcher follows.
@@ -86,6 +89,9 @@ struct Followed {
     leader_epoch: i32,
     fetch_offset: i64,
     last_fetched_epoch: Option<i32>,
+    /// How far it was behind the leader's high watermark when it last appended something; absent before the first
+    /// answer.
+    lag: Option<i64>,
     state: State,
     /// Position and epoch that the leader was last told: an answer counts only while they hold.
     requested: Option<(i64, i32)>,
@@ -93,6 +99,13 @@ struct Followed {
     changed: bool,
     /// The fetcher stands still until what was appended is flushed.
     flushing: bool,
+}
+
+impl Followed {
+    /// In sync as a follower sees it.
+    fn is_in_sync(&self) -> bool {
+        self.lag == Some(0)
+    }
 }
 
 /// The follower of one leader.
@@ -110,6 +123,10 @@ pub(super) struct Fetcher {
     /// In the session, and perhaps no longer to be there.
     leaving: Vec<TopicIdPartition>,
     delayed: BTreeSet<(Instant, u32)>,
+    /// Partitions that the topic's list throttles, and perhaps some that it throttled.
+    listed: BTreeSet<u32>,
+    /// When to look again whether the quota allows something, while nothing else is fetched.
+    look_again: Option<Instant>,
     in_flight: bool,
     /// ListOffsets requests and flushes under way; Kafka's fetcher does nothing else meanwhile.
     busy: u32,
@@ -128,6 +145,8 @@ impl Fetcher {
             in_session: BTreeSet::new(),
             leaving: Vec::new(),
             delayed: BTreeSet::new(),
+            listed: BTreeSet::new(),
+            look_again: None,
             in_flight: false,
             busy: 0,
         }
@@ -170,6 +189,7 @@ impl Fetcher {
         if let State::Delayed(until) = gone.state {
             self.delayed.remove(&(until, slot));
         }
+        self.listed.remove(&slot);
         self.leave_session(id);
     }
 
@@ -196,6 +216,14 @@ impl Fetcher {
         let fetching: Vec<u32> =
             self.followed.iter().filter(|(_, f)| f.state == State::Fetching).map(|(slot, _)| slot).collect();
         fetching.into_iter().for_each(|slot| self.delay(slot, until));
+    }
+
+    /// Takes a partition out of the requests until the quota allows.
+    fn hold_back(&mut self, slot: u32) {
+        let followed = self.get(slot);
+        (followed.state, followed.requested) = (State::Throttled, None);
+        let id = followed.id;
+        self.leave_session(id);
     }
 
     /// Back into the requests.
@@ -262,9 +290,10 @@ pub(super) struct Fetchers {
 }
 
 impl Fetchers {
-    /// When a delayed partition may try again.
+    /// When a delayed or throttled partition may try again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.by_leader.values().filter_map(|f| f.delayed.first().map(|(at, _)| *at)).min()
+        let of_fetcher = |f: &Fetcher| f.delayed.first().map(|(at, _)| *at).into_iter().chain(f.look_again);
+        self.by_leader.values().flat_map(of_fetcher).min()
     }
 
     fn wants_to_send(&mut self, leader: i32) {
@@ -308,6 +337,7 @@ impl ReplicaManager {
             leader_epoch: partition.leader_epoch,
             fetch_offset: log.log_end_offset(),
             last_fetched_epoch: log.latest_epoch(),
+            lag: None,
             state: State::Fetching,
             requested: None,
             changed: false,
@@ -318,7 +348,22 @@ impl ReplicaManager {
         let number = self.fetchers.made;
         self.fetchers.by_leader.entry(leader).or_insert_with(|| Fetcher::new(number)).add(followed);
         self.fetchers.leader_of.insert(ix, leader);
+        self.watch_throttle(ix);
         self.fetchers.wants_to_send(leader);
+    }
+
+    /// Lets the fetcher ask for the quota before it fetches a partition that the topic's list throttles. Those that it
+    /// does not throttle any more leave by themselves.
+    pub(super) fn watch_throttle(&mut self, ix: PartitionIx) {
+        let partition = self.table.get(ix);
+        if !partition.throttled.follower {
+            return;
+        }
+        let Some(leader) = self.fetchers.leader_of.get(&ix) else { return };
+        let id = TopicIdPartition { topic_id: partition.topic_id, partition: partition.index };
+        let fetcher = self.fetchers.by_leader.get_mut(leader).expect("a followed partition has its fetcher");
+        let slot = fetcher.find(id).expect("a followed partition is in its fetcher");
+        fetcher.listed.insert(slot);
     }
 
     /// What a follower appended is durable: its fetcher may go on.
@@ -356,11 +401,34 @@ impl ReplicaManager {
         }
     }
 
+    /// Takes the throttled partitions that are not in sync out of the requests, or back, as the quota is.
+    fn throttle(&mut self, now: Instant, leader: i32) {
+        let fetcher = self.fetchers.by_leader.get_mut(&leader).expect("the caller found it");
+        let exceeded = self.quotas.follower.exceeded(now);
+        for slot in fetcher.listed.iter().copied().collect::<Vec<_>>() {
+            let followed = fetcher.get(slot);
+            let listed = self.table.get(followed.at).throttled.follower;
+            let held_back = listed && exceeded && !followed.is_in_sync();
+            match followed.state {
+                State::Fetching if held_back => fetcher.hold_back(slot),
+                State::Throttled if !held_back => fetcher.resume(slot),
+                _ => {}
+            }
+            if !listed {
+                fetcher.listed.remove(&slot);
+            }
+        }
+    }
+
     fn send_fetch(&mut self, ctx: &mut Ctx<'_>, leader: i32) {
         let fetcher = self.fetchers.by_leader.get_mut(&leader).expect("the caller found it");
         if fetcher.in_flight || fetcher.busy > 0 {
             return;
         }
+        if !fetcher.listed.is_empty() {
+            self.throttle(ctx.now.mono, leader);
+        }
+        let fetcher = self.fetchers.by_leader.get_mut(&leader).expect("it is there");
         let full = fetcher.session_epoch == 0;
         let mut request = FetchRequest {
             replica_state: ReplicaState { replica_id: self.node_id, replica_epoch: self.broker_epoch },
@@ -398,7 +466,12 @@ impl ReplicaManager {
                 push_forgotten(&mut request.forgotten_topics_data, id);
             }
         }
+        fetcher.look_again = None;
         if fetcher.in_session.is_empty() && request.forgotten_topics_data.is_empty() {
+            // Nothing else will tell when the quota allows something again.
+            let throttled = |f: &Followed| f.state == State::Throttled;
+            let waits = !fetcher.listed.is_empty() && fetcher.followed.iter().any(|(_, f)| throttled(f));
+            fetcher.look_again = waits.then(|| ctx.now.mono + self.settings.fetch_backoff);
             return;
         }
         fetcher.in_flight = true;
@@ -543,8 +616,13 @@ impl ReplicaManager {
         let (ix, epoch) = (followed.at, followed.leader_epoch);
         let log = self.table.get(ix).log();
         assert_eq!(followed.fetch_offset, log.log_end_offset(), "the position is the log's end");
-        if let Some(records) = data.records.as_ref().filter(|r| !r.is_empty()) {
+        let first_answer = followed.lag.is_none();
+        let records = data.records.as_ref().filter(|r| !r.is_empty());
+        if let Some(records) = records {
             let info = self.append_as_follower(ctx, ix, records, epoch)?;
+            if self.table.get(ix).throttled.follower {
+                self.quotas.follower.record(records.len(), ctx.now.mono);
+            }
             let partition = self.table.get(ix);
             ctx.out.event(|| Event::RecordsAppended {
                 partition: partition.name(),
@@ -557,6 +635,11 @@ impl ReplicaManager {
             self.after_log_change(ix);
         }
         let log = self.table.get_mut(ix).log_mut();
+        if (first_answer || records.is_some())
+            && let Some(fetcher) = self.fetchers.of_call(call)
+        {
+            fetcher.get(slot).lag = Some((data.high_watermark - log.log_end_offset()).max(0));
+        }
         let from = log.high_watermark();
         if log.update_high_watermark(data.high_watermark) {
             let partition = self.table.get(ix);
@@ -762,6 +845,8 @@ impl ReplicaManager {
             return;
         }
         let Some(fetcher) = self.fetchers.of_call(call) else { return };
+        // Cut to the leader's end it is in sync; otherwise the next answer will tell.
+        fetcher.get(slot).lag = matches!(call.what, Asked::LatestOffset { .. }).then_some(0);
         fetcher.resume(slot);
         self.position_moved(call, slot);
     }
@@ -776,6 +861,10 @@ impl ReplicaManager {
             {
                 fetcher.delayed.pop_first();
                 fetcher.resume(slot);
+                any = true;
+            }
+            if fetcher.look_again.is_some_and(|at| at <= now) {
+                fetcher.look_again = None;
                 any = true;
             }
             if any && !to_send.contains(leader) {

@@ -11,7 +11,7 @@
 //!
 //! Each mechanism has a file: the rules in [`isr`], sessions in `session`, serving in `fetch`, `produce`, `offsets`,
 //! `delete_records`, `log_dirs` and `producers`, transactions in `verify` and `markers`, following in `fetcher`, ISR changes in `alter`, the metadata in `changes`, files in
-//! `storage`, compaction in `cleaning`, and which directory they lie in in `assignments`. No work on the path of a message is proportional to the number of partitions.
+//! `storage`, compaction in `cleaning`, throttles (KIP-73) in `throttle`, and which directory they lie in in `assignments`. No work on the path of a message is proportional to the number of partitions.
 
 mod alter;
 mod assignments;
@@ -37,6 +37,7 @@ mod storage;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod verify;
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -71,6 +72,7 @@ use crate::event::Event;
 use crate::io::Outputs;
 use crate::log::{Log, LogDir};
 use crate::metadata::MetadataImage;
+use crate::quota::replication::ReplicationQuotas;
 
 /// What a replica is to its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +179,7 @@ pub struct ReplicaManager {
     /// Fetch sets whose waiting request can be answered.
     ready: VecDeque<SetIx>,
     purgatory: Purgatory,
+    quotas: ReplicationQuotas,
     fetchers: Fetchers,
     alter: AlterPartitions,
     assignments: Assignments,
@@ -219,6 +222,7 @@ impl ReplicaManager {
             sets: FetchSets::new(config.replica.fetch_session_slots.max(0) as usize),
             ready: VecDeque::new(),
             purgatory: Purgatory::default(),
+            quotas: ReplicationQuotas::new(config.replica.quota_window),
             fetchers: Fetchers::default(),
             alter: AlterPartitions::default(),
             assignments: Assignments::default(),

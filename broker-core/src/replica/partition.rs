@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::event::TopicPartition;
 use crate::log::Log;
 use crate::metadata::{PartitionRegistration, Replicas};
+use crate::quota::replication::Throttled;
 
 /// A position in the replica manager's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +79,8 @@ pub(super) struct Partition {
     pub partition_epoch: i32,
     pub replicas: Replicas,
     pub min_insync_replicas: i32,
+    /// As what the topic's lists throttle this replica.
+    pub throttled: Throttled,
     /// Whether it belongs to a coordinator's topic.
     pub internal: bool,
     /// Its `partition.metadata` is not yet durable.
@@ -112,6 +115,7 @@ impl Partition {
             partition_epoch: -1,
             replicas: Replicas::new(),
             min_insync_replicas: 1,
+            throttled: Throttled::default(),
             creating: false,
             flush_barrier: None,
             watchers: SmallVec::new(),

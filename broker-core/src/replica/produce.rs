@@ -378,7 +378,7 @@ impl ReplicaManager {
             as_leader: true,
             batches: info.marks.clone(),
         });
-        self.notify_appended(ix, info.bytes, info.rolled);
+        self.notify_appended(ctx.now.mono, ix, info.bytes, info.rolled);
         self.after_log_change(ix);
         let high_watermark_moved = self.move_high_watermark(ctx, ix);
         self.table.get(ix).check_invariants(self.node_id);

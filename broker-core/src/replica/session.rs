@@ -105,6 +105,8 @@ pub(super) struct Entry {
     pub told_log_start: i64,
     /// Bytes that were found to wait for it while its request waits.
     pub available: usize,
+    /// Bytes that wait for it and that its throttle does not let go.
+    pub withheld: usize,
     /// The response that is being made says something of it.
     pub gave: bool,
     dirty: bool,
@@ -225,6 +227,7 @@ impl FetchSet {
             told_high_watermark: -1,
             told_log_start: -1,
             available: 0,
+            withheld: 0,
             gave: false,
             dirty: false,
             order: self.next_order,
@@ -318,7 +321,8 @@ impl FetchSet {
         self.accumulated = 0;
         for i in 0..self.dirty.len() {
             let at = self.dirty[i];
-            self.entry_mut(at).available = 0;
+            let entry = self.entry_mut(at);
+            (entry.available, entry.withheld) = (0, 0);
         }
     }
 }

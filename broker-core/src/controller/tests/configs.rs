@@ -109,6 +109,18 @@ fn settings_that_are_refused() {
             "Invalid value zero for configuration min.insync.replicas: Not a number of type INT",
         ),
         (
+            (2, "orders", "follower.replication.throttled.replicas", SET, Some("0:1,1")),
+            config,
+            "Invalid value [0:1, 1] for configuration follower.replication.throttled.replicas: \
+             follower.replication.throttled.replicas must be the literal '*' or a list of replicas in the following \
+             format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+        ),
+        (
+            (4, "1", "follower.replication.throttled.rate", SET, Some("-1")),
+            request,
+            "Invalid value -1 for configuration follower.replication.throttled.rate: Value must be at least 0",
+        ),
+        (
             (2, "absent", "retention.ms", SET, Some("2")),
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             "The topic 'absent' does not exist.",

@@ -6,3 +6,4 @@ mod failover;
 mod rules;
 mod sessions;
 mod storage;
+mod throttle;
