@@ -9,6 +9,7 @@ pub mod classic;
 pub mod consumer;
 pub mod membership;
 pub mod offsets;
+mod rebalance;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -173,7 +174,7 @@ impl Shard for GroupShard {
                 requests::answer_offset_delete(cx, token, &group, results, result);
             }
             Later::GroupDeleted { request, group } => {
-                let error = result.map_or_else(membership::error_of_append, |()| ErrorCode::NONE);
+                let error = result.map_or_else(rebalance::error_of_append, |()| ErrorCode::NONE);
                 if error.is_none() {
                     cx.event(|| Event::GroupDeleted { group: group.clone() });
                 }

@@ -25,7 +25,8 @@ use wire::records::{GroupKey, GroupMetadataKey, GroupMetadataValue, GroupValue};
 use wire::{ErrorCode, Uuid};
 
 use super::super::classic::Classic;
-use super::super::membership::{Sender, respond_join_error, respond_sync, uuid_text};
+use super::super::membership::{Sender, respond_join_error, respond_sync};
+use super::super::rebalance::uuid_text;
 use super::super::{GroupShard, Later};
 use super::assignor::Partitions;
 use super::heartbeat::{Answer, Change, check_size, push_replacement};

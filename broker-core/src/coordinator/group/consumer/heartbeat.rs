@@ -19,7 +19,8 @@ use wire::messages::consumer_group_heartbeat_response as told;
 use wire::messages::*;
 use wire::{ErrorCode, Uuid};
 
-use super::super::membership::{Sender, error_of_append};
+use super::super::membership::Sender;
+use super::super::rebalance::error_of_append;
 use super::super::{GroupShard, classic};
 use super::assignor::{Assignor, GroupSpec, MemberSpec, Partitions};
 use super::compat;
