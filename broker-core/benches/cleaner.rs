@@ -1,7 +1,7 @@
 //! What compaction costs: logs of growing size, cleaned in one pass. Time must grow with the size and not faster, the
 //! longest step must not grow at all, and a smaller dedupe buffer costs passes and no memory.
 //!
-//! `cargo bench -p highwater-broker-core --features testing --bench cleaner`; sizes in MiB may follow `--`.
+//! `cargo bench -p highwater-broker-core --bench cleaner`; sizes in MiB may follow `--`.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,

@@ -7,6 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use wire::batch::{
     Batch, BatchBuilder, BatchError, BatchHeader, BatchOptions, CRC_FROM, HEADER_LEN, RecordIter,
     patch_first_16,
@@ -233,8 +234,8 @@ impl Validator<'_> {
     ) -> Result<Validated, AppendError> {
         let mut builder = BatchBuilder::with_capacity(HEADER_LEN + records.len());
         for record in RecordIter::new(header, records).map_while(Result::ok) {
-            let headers: Vec<_> = record.headers.collect();
-            let headers: Vec<_> = headers.iter().map(|h| (h.key.as_ref(), h.value)).collect();
+            let headers: SmallVec<[_; 4]> = record.headers.collect();
+            let headers: SmallVec<[_; 4]> = headers.iter().map(|h| (h.key.as_ref(), h.value)).collect();
             builder.append(record.timestamp, record.key, record.value, &headers);
         }
         let count = builder.count();

@@ -37,6 +37,13 @@ impl Writer {
         Writer { buf: Vec::with_capacity(capacity), ..Writer::default() }
     }
 
+    /// An empty writer in the room of a buffer that was used before; [`Writer::into_bytes`] gives it back.
+    #[inline]
+    pub fn reusing(mut buffer: Vec<u8>) -> Writer {
+        buffer.clear();
+        Writer { buf: buffer, ..Writer::default() }
+    }
+
     /// The number of bytes written.
     pub fn len(&self) -> usize {
         self.buf.len() + self.shared_len

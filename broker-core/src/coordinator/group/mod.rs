@@ -20,8 +20,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use wire::codec::{DecodeError, Record as _};
 use wire::drive::{Instant, Nanos};
-use wire::records::{GroupKey, GroupValue};
+use wire::records::{GroupKey, GroupValue, OffsetCommitKey};
 use wire::{Compression, ErrorCode};
 
 use super::runtime::{BatchInfo, Parts, Runtime, Shard, ShardCx};
@@ -32,7 +33,7 @@ use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::RequestToken;
 
 use membership::ClassicGroups;
-use offsets::{OffsetWriter, Offsets, push_tombstone};
+use offsets::{OffsetKey, OffsetWriter, Offsets, push_tombstone};
 use requests::PendingCommit;
 
 /// What waits for a write of a group's partition.
@@ -116,6 +117,9 @@ impl Shard for GroupShard {
     }
 
     fn replay(&mut self, batch: &BatchInfo, key: &[u8], value: Option<&[u8]>) {
+        if let Some(offset) = OffsetKey::read(key) {
+            return self.replay_offset(batch, offset, value);
+        }
         let Ok(key) = GroupKey::decode(key) else { return };
         let value = match value.map(|value| GroupValue::decode(key.key(), value)) {
             None => None,
@@ -123,10 +127,6 @@ impl Shard for GroupShard {
             Some(Err(_)) => return,
         };
         match (&key, &value) {
-            (GroupKey::OffsetCommit(key), None) => self.offsets.replay(batch, key, None),
-            (GroupKey::OffsetCommit(key), Some(GroupValue::OffsetCommit(value))) => {
-                self.offsets.replay(batch, key, Some(value));
-            }
             (GroupKey::GroupMetadata(key), None) => self.classic.replay(key, None),
             // A group that this coordinator changes itself is ahead of its record.
             // (A group of the consumer protocol that becomes a classic one is not here before.)
@@ -232,6 +232,20 @@ impl GroupShard {
             loaded: false,
             expire_at: None,
             ended: Vec::new(),
+        }
+    }
+
+    fn replay_offset(
+        &mut self,
+        batch: &BatchInfo,
+        key: Result<OffsetKey<'_>, DecodeError>,
+        value: Option<&[u8]>,
+    ) {
+        let Ok(key) = key else { return };
+        match value.map(|value| GroupValue::decode(OffsetCommitKey::KEY, value)) {
+            None => self.offsets.replay(batch, &key, None),
+            Some(Ok(GroupValue::OffsetCommit(value))) => self.offsets.replay(batch, &key, Some(&value)),
+            Some(_) => {}
         }
     }
 

@@ -3,15 +3,15 @@
 //! Follows Kafka's `OffsetMetadataManager`. What a fetch tells is what is committed in the log: of each offset its
 //! newest value below the high watermark is kept beside those that are still on their way.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
-use wire::Uuid;
-use wire::codec::{Record as _, Writer};
-use wire::records::{OffsetCommitKey, OffsetCommitValue};
+use wire::codec::{DecodeError, Record as _, Writer};
+use wire::records::OffsetCommitValue;
+use wire::{Reader, Uuid};
 
 use super::super::runtime::{BatchInfo, Records};
 use crate::event::TopicPartition;
@@ -39,9 +39,9 @@ pub struct Committed {
 /// A value and the offset of the record that said so.
 type Version = (i64, Option<Committed>);
 
-/// The values of one offset: the newest committed one, and those behind it.
+/// The values of one offset: the newest committed one, and those behind it. Two are usual, while a commit is on its way.
 #[derive(Clone, Debug, Default)]
-struct Versions(SmallVec<[Version; 1]>);
+struct Versions(SmallVec<[Version; 2]>);
 
 impl Versions {
     fn put(&mut self, at: i64, value: Option<Committed>, committed_to: i64) {
@@ -67,8 +67,8 @@ impl Versions {
 /// The offsets of one group: by topic and partition.
 type GroupOffsets = BTreeMap<Arc<str>, BTreeMap<i32, Versions>>;
 
-/// What a transaction has committed in one group.
-type PendingOffsets = BTreeMap<(Arc<str>, i32), Committed>;
+/// What a transaction has committed in one group: by topic and partition.
+type PendingOffsets = BTreeMap<Arc<str>, BTreeMap<i32, Committed>>;
 
 /// The committed offsets of the groups of a partition of `__consumer_offsets`.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +111,7 @@ impl Offsets {
 
     /// Whether an open transaction has an offset of this partition.
     pub fn is_unstable(&self, group: &str, topic: &str, partition: i32) -> bool {
-        let of = |offsets: &PendingOffsets| offsets.keys().any(|(t, p)| **t == *topic && *p == partition);
+        let of = |offsets: &PendingOffsets| offsets.get(topic).is_some_and(|of| of.contains_key(&partition));
         self.pending.values().any(|groups| groups.get(group).is_some_and(of))
     }
 
@@ -126,7 +126,7 @@ impl Offsets {
             );
         }
         for offsets in self.pending.values().filter_map(|groups| groups.get(group)) {
-            all.extend(offsets.keys().cloned());
+            all.extend(offsets.iter().flat_map(|(topic, of)| of.keys().map(|p| (topic.clone(), *p))));
         }
         all.into_iter().collect()
     }
@@ -153,29 +153,44 @@ impl Offsets {
     // --- records
 
     /// Replays a record of an offset.
-    pub fn replay(&mut self, batch: &BatchInfo, key: &OffsetCommitKey, value: Option<&OffsetCommitValue>) {
+    pub fn replay(&mut self, batch: &BatchInfo, key: &OffsetKey<'_>, value: Option<&OffsetCommitValue>) {
         let value = value.map(|value| Committed {
             offset: value.offset,
             leader_epoch: value.leader_epoch,
-            metadata: Arc::from(&*value.metadata),
+            metadata: shared(&value.metadata),
             commit_timestamp: value.commit_timestamp,
             expire_timestamp: (value.expire_timestamp >= 0).then_some(value.expire_timestamp),
             topic_id: value.topic_id,
         });
-        let (group, topic) = (self.group_name(&key.group), Arc::<str>::from(&*key.topic));
-        if batch.transactional {
-            let offsets = self.pending.entry(batch.producer_id).or_default().entry(group).or_default();
-            match value {
-                Some(value) => offsets.insert((topic, key.partition), value),
-                None => offsets.remove(&(topic, key.partition)),
-            };
-            return;
+        let (group, topic) = self.names(batch.producer_id, &key.group, &key.topic);
+        if !batch.transactional {
+            return self.put(&group, topic, key.partition, batch.offset, value);
         }
-        self.put(&group, topic, key.partition, batch.offset, value);
+        let topics = self.pending.entry(batch.producer_id).or_default().entry(group).or_default();
+        match value {
+            Some(value) => drop(topics.entry(topic).or_default().insert(key.partition, value)),
+            None => {
+                if let Some(partitions) = topics.get_mut(&topic) {
+                    partitions.remove(&key.partition);
+                    if partitions.is_empty() {
+                        topics.remove(&topic);
+                    }
+                }
+            }
+        }
     }
 
-    fn group_name(&self, group: &str) -> Arc<str> {
-        self.by_group.get_key_value(group).map_or_else(|| Arc::from(group), |(name, _)| name.clone())
+    /// The names of a group and a topic: those that are here already, if they are.
+    fn names(&self, producer_id: i64, group: &str, topic: &str) -> (Arc<str>, Arc<str>) {
+        let committed = self.by_group.get_key_value(group);
+        let pending = self.pending.get(&producer_id).and_then(|groups| groups.get_key_value(group));
+        let known_group = committed.map(|(name, _)| name).or(pending.map(|(name, _)| name));
+        let of_committed =
+            committed.and_then(|(_, topics)| topics.get_key_value(topic)).map(|(name, _)| name);
+        let of_pending = || pending.and_then(|(_, topics)| topics.get_key_value(topic)).map(|(name, _)| name);
+        let known_topic = of_committed.or_else(of_pending);
+        let name = |known: Option<&Arc<str>>, text: &str| known.cloned().unwrap_or_else(|| Arc::from(text));
+        (name(known_group, group), name(known_topic, topic))
     }
 
     fn put(&mut self, group: &Arc<str>, topic: Arc<str>, partition: i32, at: i64, value: Option<Committed>) {
@@ -202,11 +217,18 @@ impl Offsets {
             return;
         }
         for (group, offsets) in groups {
-            for ((topic, partition), value) in offsets {
-                self.put(&group, topic, partition, at, Some(value));
+            for (topic, partitions) in offsets {
+                for (partition, value) in partitions {
+                    self.put(&group, topic.clone(), partition, at, Some(value));
+                }
             }
         }
     }
+}
+
+/// What a client put beside an offset: usually nothing, which takes no memory.
+pub fn shared(metadata: &str) -> Arc<str> {
+    if metadata.is_empty() { Arc::default() } else { Arc::from(metadata) }
 }
 
 /// Adds the record of an offset.
@@ -216,16 +238,11 @@ pub fn push_offset(
     group: &str,
     topic: &str,
     partition: i32,
-    value: &OffsetCommitValue,
+    committed: &Committed,
 ) {
-    // Kafka writes version 1 for offsets that were committed with an expiry of their own, else the latest.
-    let version = if value.expire_timestamp >= 0 { 1 } else { OffsetCommitValue::MAX_VERSION };
     w.key(group, topic, partition);
-    let mut writer = Writer::with_capacity(64);
-    writer.i16(version);
-    value.encode(&mut writer, version).expect("a string of a request fits into a record");
-    let bytes = writer.into_bytes().expect("it was just written");
-    records.push(&w.key, Some(&bytes));
+    w.value(committed);
+    records.push(&w.key, Some(&w.bytes));
 }
 
 /// Adds the tombstone of an offset.
@@ -234,14 +251,42 @@ pub fn push_tombstone(records: &mut Records, w: &mut OffsetWriter, group: &str, 
     records.push(&w.key, None);
 }
 
-/// Room in which keys are written.
+/// The key of an offset's record, as `OffsetCommitKey` has it: read and written without an allocation, since a commit has
+/// one for each partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetKey<'k> {
+    /// The group.
+    pub group: Cow<'k, str>,
+    /// The topic.
+    pub topic: Cow<'k, str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl OffsetKey<'_> {
+    /// The key in a record; absent if it is one of another kind.
+    pub fn read(key: &[u8]) -> Option<Result<OffsetKey<'_>, DecodeError>> {
+        let read = || {
+            let mut reader = Reader::from_slice(&key[2..]);
+            let (group, topic) = (reader.string(false)?, reader.string(false)?);
+            let partition = reader.i32()?;
+            reader.finish()?;
+            Ok(OffsetKey { group, topic, partition })
+        };
+        key.starts_with(&OFFSET_KEY.to_be_bytes()).then(read)
+    }
+}
+
+/// Room in which keys and values are written.
 #[derive(Debug, Default)]
 pub struct OffsetWriter {
     key: Vec<u8>,
+    bytes: Vec<u8>,
+    value: OffsetCommitValue,
 }
 
 impl OffsetWriter {
-    /// The key of an offset: its kind, then group, topic and partition, as `OffsetCommitKey` has them.
+    /// The key of an offset: its kind, then group, topic and partition.
     fn key(&mut self, group: &str, topic: &str, partition: i32) {
         self.key.clear();
         self.key.extend_from_slice(&OFFSET_KEY.to_be_bytes());
@@ -252,16 +297,22 @@ impl OffsetWriter {
         }
         self.key.extend_from_slice(&partition.to_be_bytes());
     }
-}
 
-/// The value of an offset's record.
-pub fn offset_value(value: &Committed) -> OffsetCommitValue {
-    OffsetCommitValue {
-        offset: value.offset,
-        leader_epoch: value.leader_epoch,
-        metadata: String::from(&*value.metadata).to_string(),
-        commit_timestamp: value.commit_timestamp,
-        expire_timestamp: value.expire_timestamp.unwrap_or(-1),
-        topic_id: value.topic_id,
+    /// The value of an offset, behind its version.
+    fn value(&mut self, committed: &Committed) {
+        let value = &mut self.value;
+        value.offset = committed.offset;
+        value.leader_epoch = committed.leader_epoch;
+        value.metadata.clear();
+        value.metadata.push_str(&committed.metadata);
+        value.commit_timestamp = committed.commit_timestamp;
+        value.expire_timestamp = committed.expire_timestamp.unwrap_or(-1);
+        value.topic_id = committed.topic_id;
+        // Kafka writes version 1 for offsets that were committed with an expiry of their own, else the latest.
+        let version = if value.expire_timestamp >= 0 { 1 } else { OffsetCommitValue::MAX_VERSION };
+        let mut writer = Writer::reusing(core::mem::take(&mut self.bytes));
+        writer.i16(version);
+        value.encode(&mut writer, version).expect("a string of a request fits into a record");
+        self.bytes = writer.into_bytes().expect("it was just written");
     }
 }

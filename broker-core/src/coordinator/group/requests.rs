@@ -31,7 +31,7 @@ use wire::{ApiKey, ErrorCode, Uuid};
 use super::classic::State;
 use super::consumer;
 use super::membership::{Sender, respond_join_error, respond_sync};
-use super::offsets::{Committed, OffsetWriter, offset_value, push_offset, push_tombstone};
+use super::offsets::{Committed, OffsetWriter, push_offset, push_tombstone, shared};
 use super::{Ended, GroupCoordinator, GroupShard, Later};
 use crate::coordinator::runtime::{Parts, ShardCx, Transaction};
 use crate::event::{Event, TopicPartition};
@@ -201,8 +201,7 @@ impl GroupShard {
             let accepted = topic.partitions.iter().zip(&values);
             for ((partition, _, error), value) in accepted {
                 if error.is_none() {
-                    let value = offset_value(value);
-                    push_offset(&mut records, &mut writer, commit.group, &topic.name, *partition, &value);
+                    push_offset(&mut records, &mut writer, commit.group, &topic.name, *partition, value);
                 }
             }
             pending.topics.push(topic);
@@ -442,7 +441,7 @@ fn commit_topic<'t>(
         values.push(Committed {
             offset,
             leader_epoch,
-            metadata: Arc::from(metadata),
+            metadata: shared(metadata),
             commit_timestamp: parts.ctx.now.wall_ms,
             expire_timestamp,
             topic_id: topic.map_or(id, |t| t.id),

@@ -58,7 +58,8 @@ pub struct Lab {
     heap: BinaryHeap<Reverse<(u64, u64)>>,
     todo: BTreeMap<u64, What>,
     hosts: BTreeMap<String, Host>,
-    links: BTreeMap<End, End>,
+    /// Connections: each end by its host's name, and the other.
+    pub links: BTreeMap<End, End>,
     paused: BTreeMap<End, Vec<Rope>>,
     /// Steps taken at this instant.
     here: u32,
@@ -190,7 +191,8 @@ impl Lab {
         self.hosts.insert(name.into(), Host { config, disk, node: None, out, incarnation: 0, armed: None });
     }
 
-    fn time(&self) -> Now {
+    /// The lab's time.
+    pub fn time(&self) -> Now {
         Now { mono: Instant(self.now), wall_ms: EPOCH_MS + (self.now / 1_000_000) as i64 }
     }
 
