@@ -9,24 +9,13 @@ use alloc::vec::Vec;
 use wire::ApiKey;
 
 use super::java::{DEFAULT_ROOM, hash_of_node, hash_order};
-use super::options::{Opt, Options, value};
+use super::options::{Help, Options};
 use super::session::{Console, Ran, Session, got, result_of};
 use crate::admin::{NodeInfo, Versions};
 
 const ABOUT: &str = "This tool helps to retrieve broker version information.";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "bootstrap-server",
-        "String: server(s) to use for bootstrapping",
-        "REQUIRED: The server to connect to.",
-    ),
-    value(
-        "command-config",
-        "String: command config property file",
-        "A property file containing configs to be passed to Admin Client.",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-broker-api-versions.txt"));
 
 pub(super) fn run(s: &mut Session<'_>) -> Ran {
     let options = Options::parse(OPTIONS, s.arguments())?;

@@ -10,64 +10,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::java::{DEFAULT_ROOM, hash_of_text, hash_order};
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::{AlterConfig, AlterOp, ConfigEntry, ConfigResource};
 
 const ABOUT: &str = "This tool helps to manipulate and describe entity config for a topic, client, user, broker, ip, \
                      client-metrics or group";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "add-config",
-        "String",
-        "Key Value pairs of configs to add. Square brackets can be used to group values which contain commas: \
-         'k1=v1,k2=[v1,v2,v2],k3=v3'.",
-    ),
-    value(
-        "add-config-file",
-        "String",
-        "Path to a properties file with configs to add. See add-config for a list of valid configurations.",
-    ),
-    flag("all", "List all configs for the given entity, including static configs if available."),
-    flag("alter", "Alter the configuration for the entity."),
-    value("bootstrap-controller", "String: controller to connect to", "The Kafka controllers to connect to."),
-    value("bootstrap-server", "String: server to connect to", "The Kafka servers to connect to."),
-    value("broker", "String", "The broker's ID."),
-    flag("broker-defaults", "The config defaults for all brokers."),
-    value("broker-logger", "String", "The broker's ID for its logger config."),
-    value("client", "String", "The client's ID."),
-    flag("client-defaults", "The config defaults for all clients."),
-    value("client-metrics", "String", "The client metrics config resource name."),
-    value(
-        "command-config",
-        "String: command config property file",
-        "Property file containing configs to be passed to Admin Client.",
-    ),
-    value("delete-config", "String", "config keys to remove 'k1,k2'"),
-    flag("describe", "List configs for the given entity."),
-    flag(
-        "entity-default",
-        "Default entity name for clients/users/brokers/ips (applies to corresponding entity type)",
-    ),
-    value(
-        "entity-name",
-        "String",
-        "Name of entity (topic name/client id/user principal name/broker id/ip/client metrics/group id)",
-    ),
-    value(
-        "entity-type",
-        "String",
-        "Type of entity (topics/clients/users/brokers/broker-loggers/ips/client-metrics/groups)",
-    ),
-    flag("force", "Suppress console prompts"),
-    value("group", "String", "The group's ID."),
-    value("ip", "String", "The IP address."),
-    flag("ip-defaults", "The config defaults for all IPs."),
-    value("topic", "String", "The topic's name."),
-    value("user", "String", "The user's principal name."),
-    flag("user-defaults", "The config defaults for all users."),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-configs.txt"));
 
 /// The types that there are, in the order in which the tool names them.
 const TYPES: [&str; 8] =

@@ -18,7 +18,7 @@ use wire::drive::{Instant, Nanos, Now};
 use super::CommandSpec;
 use super::console_producer::key_values;
 use super::formatter::Formatter;
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings,
 };
@@ -36,114 +36,7 @@ const LOGGER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
 const DEFAULT_FORMATTER: &str = "org.apache.kafka.tools.consumer.DefaultMessageFormatter";
 
-const OPTIONS: &[Opt] = &[
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
-    value(
-        "command-config",
-        "String: config file",
-        "Config properties file to pass to the consumer. Note that --command-property takes precedence over \
-         this config.",
-    ),
-    value(
-        "command-property",
-        "String: consumer_prop",
-        "Consumer configuration properties in the form key=value.",
-    ),
-    value(
-        "consumer-property",
-        "String: consumer_prop",
-        "(DEPRECATED) Consumer configuration properties in the form key=value. Use --command-property instead.",
-    ),
-    value(
-        "consumer.config",
-        "String: config file",
-        "(DEPRECATED) Consumer config properties file. Use --command-config instead.",
-    ),
-    flag(
-        "enable-systest-events",
-        "Log lifecycle events of the consumer in addition to logging consumed messages. (This is specific for \
-         system tests.)",
-    ),
-    value(
-        "formatter",
-        "String: class",
-        "The name of a class to use for formatting kafka messages for display. (default: \
-         org.apache.kafka.tools.consumer.DefaultMessageFormatter)",
-    ),
-    value(
-        "formatter-config",
-        "String: config file",
-        "Config properties file to initialize the message formatter. Note that --formatter-property takes \
-         precedence over this config.",
-    ),
-    value(
-        "formatter-property",
-        "String: prop",
-        "The properties to initialize the message formatter. Default properties include: \n \
-         print.timestamp=true|false\n print.key=true|false\n print.offset=true|false\n \
-         print.delivery=true|false\n print.epoch=true|false\n print.partition=true|false\n \
-         print.headers=true|false\n print.value=true|false\n key.separator=<key.separator>\n \
-         line.separator=<line.separator>\n headers.separator=<line.separator>\n null.literal=<null.literal>\n \
-         key.deserializer=<key.deserializer>\n value.deserializer=<value.deserializer>\n \
-         header.deserializer=<header.deserializer>",
-    ),
-    flag(
-        "from-beginning",
-        "If the consumer does not already have an established offset to consume from, start with the earliest \
-         message present in the log rather than the latest message.",
-    ),
-    value("group", "String: consumer group id", "The consumer group id of the consumer."),
-    value(
-        "include",
-        "String: Java regex (String)",
-        "Regular expression specifying list of topics to include for consumption.",
-    ),
-    value(
-        "isolation-level",
-        "String",
-        "Set to read_committed in order to filter out transactional messages which are not committed. Set to \
-         read_uncommitted to read all messages. (default: read_uncommitted)",
-    ),
-    value(
-        "key-deserializer",
-        "String: deserializer for keys",
-        "The name of the class to use for deserializing keys.",
-    ),
-    value(
-        "max-messages",
-        "Integer: num_messages",
-        "The maximum number of messages to consume before exiting. If not set, consumption is continual.",
-    ),
-    value(
-        "offset",
-        "String: consume offset",
-        "The offset to consume from (a non-negative number), or 'earliest' which means from beginning, or \
-         'latest' which means from end (default: latest)",
-    ),
-    value(
-        "partition",
-        "Integer: partition",
-        "The partition to consume from. Consumption starts from the end of the partition unless '--offset' is \
-         specified.",
-    ),
-    value(
-        "property",
-        "String: prop",
-        "(DEPRECATED) The properties to initialize the message formatter. Use --formatter-property instead.",
-    ),
-    flag("skip-message-on-error", "If there is an error when processing a message, skip it instead of halt."),
-    value(
-        "timeout-ms",
-        "Long: timeout_ms",
-        "If specified, exit if no message is available for consumption for the specified interval.",
-    ),
-    value("topic", "String: topic", "The topic to consume on."),
-    value(
-        "value-deserializer",
-        "String: deserializer for values",
-        "The name of the class to use for deserializing values.",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-console-consumer.txt"));
 
 /// Options that cannot go together: the older, and the newer.
 const RENAMED: [(&str, &str); 2] =

@@ -12,7 +12,7 @@ use wire::drive::{Instant, Now};
 use super::CommandSpec;
 use super::get_offsets::check_bootstrap;
 use super::line_reader::{LineReader, LineRecord};
-use super::options::{Opt, Options, Takes, flag, value};
+use super::options::{Help, Options};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings,
 };
@@ -29,137 +29,7 @@ const ABOUT: &str = "This tool helps to read data from standard input and publis
 
 const LINE_READER: &str = "org.apache.kafka.tools.LineMessageReader";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "batch-size",
-        "Integer: size",
-        "Number of messages to send in a single batch if they are not being sent synchronously. (default: \
-         16384)",
-    ),
-    value(
-        "bootstrap-server",
-        "String: server to connect to",
-        "REQUIRED: The server(s) to connect to. The broker list string in the form HOST1:PORT1,HOST2:PORT2.",
-    ),
-    value(
-        "command-config",
-        "String: config file",
-        "Config properties file for the producer. Note that --command-property takes precedence over this \
-         config.",
-    ),
-    value(
-        "command-property",
-        "String: producer_prop",
-        "A mechanism to pass user-defined properties in the form key=value to the producer.",
-    ),
-    Opt {
-        name: "compression-codec",
-        takes: Takes::Perhaps("String: compression-codec"),
-        help: "The compression codec: either 'none', 'gzip', 'snappy', 'lz4', or 'zstd'.If specified without \
-               value, then it defaults to 'gzip'",
-    },
-    value(
-        "line-reader",
-        "String: reader_class",
-        "The class name of the class to use for reading lines from standard in. By default each line is read \
-         as a separate message. (default: org.apache.kafka.tools.LineMessageReader)",
-    ),
-    value(
-        "max-block-ms",
-        "Long: max block on send",
-        "The max time that the producer will block for during a send request. (default: 60000)",
-    ),
-    value(
-        "max-memory-bytes",
-        "Long: total memory in bytes",
-        "The total memory used by the producer to buffer records waiting to be sent to the server. This is the \
-         option to control `buffer.memory` in producer configs. (default: 33554432)",
-    ),
-    value(
-        "max-partition-memory-bytes",
-        "Integer: memory in bytes per partition",
-        "(DEPRECATED) The buffer size allocated for a partition. This is the option to control `batch.size` in \
-         producer configs. (default: 16384)",
-    ),
-    value(
-        "message-send-max-retries",
-        "Integer",
-        "This property specifies the number of retries before the producer give up and drop this message. This \
-         is the option to control `retries` in producer configs. (default: 3)",
-    ),
-    value(
-        "metadata-expiry-ms",
-        "Long: metadata expiration interval",
-        "The period of time in milliseconds after which we force a refresh of metadata even if we haven't seen \
-         any leadership changes. This is the option to control `metadata.max.age.ms` in producer configs. \
-         (default: 300000)",
-    ),
-    value(
-        "producer-property",
-        "String: producer_prop",
-        "(DEPRECATED) A mechanism to pass user-defined properties in the form key=value to the producer. Use \
-         --command-property instead.",
-    ),
-    value(
-        "producer.config",
-        "String: config file",
-        "(DEPRECATED) Producer config properties file. Use --command-config instead.",
-    ),
-    value(
-        "property",
-        "String: prop",
-        "(DEPRECATED) A mechanism to pass user-defined properties in the form key=value to the message reader. \
-         Use --reader-property instead.",
-    ),
-    value(
-        "reader-config",
-        "String: config file",
-        "Config properties file for the message reader. Note that --reader-property takes precedence over this \
-         config.",
-    ),
-    value(
-        "reader-property",
-        "String: prop",
-        "A mechanism to pass user-defined properties in the form key=value to the message reader. Default \
-         properties include:\n parse.key=false\n parse.headers=false\n ignore.error=false\n \
-         key.separator=\\t\n headers.delimiter=\\t\n headers.separator=,\n headers.key.separator=:\n \
-         null.marker=   When set, any fields (key, value and headers) equal to this will be replaced by null",
-    ),
-    value(
-        "request-required-acks",
-        "String: request required acks",
-        "The required `acks` of the producer requests (default: -1)",
-    ),
-    value(
-        "request-timeout-ms",
-        "Integer: request timeout ms",
-        "The ack timeout of the producer requests. Value must be non-negative and non-zero. (default: 1500)",
-    ),
-    value(
-        "retry-backoff-ms",
-        "Long",
-        "Before each retry, the producer refreshes the metadata of relevant topics. This is the option to \
-         control `retry.backoff.ms` in producer configs. (default: 100)",
-    ),
-    value(
-        "socket-buffer-size",
-        "Integer: size",
-        "The size of the tcp RECV size. This is the option to control `send.buffer.bytes` in producer configs. \
-         (default: 102400)",
-    ),
-    flag(
-        "sync",
-        "If set message send requests to the brokers are synchronously, one at a time as they arrive.",
-    ),
-    value(
-        "timeout",
-        "Long: timeout_ms",
-        "If set and the producer is running in asynchronous mode, this gives the maximum amount of time a \
-         message will queue awaiting sufficient batch size. The value is given in ms. This is the option to \
-         control `linger.ms` in producer configs. (default: 1000)",
-    ),
-    value("topic", "String: topic", "REQUIRED: The topic name to produce messages to."),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-console-producer.txt"));
 
 /// Settings of the producer with the option that gives each, and the tool's default.
 const MERGED: [(&str, &str, &str); 11] = [

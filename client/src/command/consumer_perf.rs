@@ -10,7 +10,7 @@ use wire::drive::{Instant, Nanos, Now};
 use super::CommandSpec;
 use super::console_producer::key_values;
 use super::java::log_time;
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Stop, Terminal, bootstrap_servers, known_settings};
 use crate::Rng;
 use crate::backoff::{below, fork};
@@ -21,49 +21,7 @@ use crate::net::sooner;
 
 const ABOUT: &str = "This tool is used to verify the consumer performance.";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "bootstrap-server",
-        "String: server to connect to",
-        "REQUIRED: The server(s) to connect to. The broker list string in the form HOST1:PORT1,HOST2:PORT2.",
-    ),
-    value("command-config", "String: config file", "Config properties file."),
-    value(
-        "command-property",
-        "String: prop1=val1",
-        "Kafka consumer related configuration properties like client.id. These configs take precedence over those \
-         passed via --command-config or --consumer.config.",
-    ),
-    value("consumer.config", "String: config file", "(DEPRECATED) Consumer config properties file."),
-    value(
-        "fetch-size",
-        "Integer: size",
-        "The amount of data to fetch from a single partition per request. (default: 1048576)",
-    ),
-    flag(
-        "from-latest",
-        "If the consumer does not already have an established offset to consume from, start with the latest message \
-         present in the log rather than the earliest message.",
-    ),
-    value(
-        "group",
-        "String: gid",
-        "The group id to consume on. (default: perf-consumer- followed by a random number)",
-    ),
-    flag("hide-header", "If set, skips printing the header for the stats."),
-    value(
-        "messages",
-        "Long: count",
-        "(DEPRECATED) The number of records to consume. Use --num-records instead.",
-    ),
-    value("num-records", "Long: count", "REQUIRED: The number of records to consume."),
-    value(
-        "timeout",
-        "Long: milliseconds",
-        "The maximum allowed time in milliseconds between returned records. (default: 10000)",
-    ),
-    value("topic", "String: topic", "The topic to consume from."),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-consumer-perf-test.txt"));
 
 /// The tool as a process.
 #[derive(Clone)]

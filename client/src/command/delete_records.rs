@@ -7,30 +7,13 @@ use alloc::vec::Vec;
 
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order};
 use super::json::Json;
-use super::options::{Opt, Options, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Session, result_of};
 use crate::event::TopicPartition;
 
 const ABOUT: &str = "This tool helps to delete records of the given partitions down to the specified offset.";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "bootstrap-server",
-        "String: server(s) to use for bootstrapping",
-        "REQUIRED: The server to connect to.",
-    ),
-    value(
-        "command-config",
-        "String: command config property file path",
-        "A property file containing configs to be passed to Admin Client.",
-    ),
-    value(
-        "offset-json-file",
-        "String: Offset json file path",
-        "REQUIRED: The JSON file with offset per partition. The format to use is:\n{\"partitions\":\n  [{\"topic\": \
-         \"foo\", \"partition\": 1, \"offset\": 1}],\n \"version\":1\n}",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-delete-records.txt"));
 
 pub(super) fn run(s: &mut Session<'_>) -> Ran {
     let options = Options::parse(OPTIONS, s.arguments())?;

@@ -14,7 +14,7 @@ use wire::drive::{Endpoint, Instant, Nanos, Now};
 
 use super::CommandSpec;
 use super::java::Random;
-use super::options::{Opt, Options, Takes, value};
+use super::options::{Help, Options};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings, result_of,
 };
@@ -35,50 +35,7 @@ const ABOUT: &str =
 /// `POLL_TIMEOUT_MS`.
 const POLL_TIMEOUT: Nanos = Nanos::from_millis(60_000);
 
-const fn perhaps(name: &'static str, described: &'static str, help: &'static str) -> Opt {
-    Opt { name, takes: Takes::Perhaps(described), help }
-}
-
-const OPTIONS: &[Opt] = &[
-    value(
-        "bootstrap-server",
-        "String: bootstrap-server",
-        "REQUIRED: The Kafka broker list string in the form HOST1:PORT1,HOST2:PORT2.",
-    ),
-    perhaps(
-        "command-config",
-        "String: config-file",
-        "Optional: A property file for Kafka producer/consumer/admin client configuration.",
-    ),
-    perhaps(
-        "num-headers",
-        "Integer: count",
-        "Optional: The number of headers to include in each message. (default: 0)",
-    ),
-    value("num-records", "Integer: count", "REQUIRED: The number of messages to send."),
-    value(
-        "producer-acks",
-        "String: producer-acks",
-        "REQUIRED: Producer acknowledgements. Must be '1' or 'all'.",
-    ),
-    perhaps(
-        "record-header-key-size",
-        "Integer: bytes",
-        "Optional: The size of the message header key in bytes. Used together with record-header-size. (default: 0)",
-    ),
-    perhaps(
-        "record-header-size",
-        "Integer: bytes",
-        "Optional: The size of message header value in bytes. Use -1 for null header value. (default: 0)",
-    ),
-    perhaps(
-        "record-key-size",
-        "Integer: bytes",
-        "Optional: The size of the message key in bytes. If not set, messages are sent without a key. (default: 0)",
-    ),
-    value("record-size", "Integer: bytes", "REQUIRED: The size of each message payload in bytes."),
-    value("topic", "String: topic-name", "REQUIRED: The topic to use for the test."),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-e2e-latency.txt"));
 
 const REQUIRED: [&str; 5] = ["bootstrap-server", "topic", "num-records", "producer-acks", "record-size"];
 

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::java::described_order;
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use super::topic_filter::TopicFilter;
 use crate::config::Isolation;
@@ -14,48 +14,7 @@ use crate::event::TopicPartition;
 
 const ABOUT: &str = "An interactive shell for getting topic-partition offsets.";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "bootstrap-server",
-        "String: HOST1:PORT1,...,HOST3:PORT3",
-        "REQUIRED. The server(s) to connect to in the form HOST1:PORT1,HOST2:PORT2.",
-    ),
-    value(
-        "command-config",
-        "String: config file",
-        "Property file containing configs to be passed to Admin Client.",
-    ),
-    flag(
-        "exclude-internal-topics",
-        "By default, internal topics are included. If specified, internal topics are excluded.",
-    ),
-    value(
-        "partitions",
-        "String: partition ids",
-        "Comma separated list of partition ids to get the offsets for. If not present, all partitions of the \
-         authorized topics are queried. Cannot be used if --topic-partitions is present.",
-    ),
-    value(
-        "time",
-        "String: <timestamp> / -1 or latest / -2 or earliest / -3 or max-timestamp / -4 or earliest-local / -5 or \
-         latest-tiered / -6 or earliest-pending-upload",
-        "timestamp of the offsets before that. [Note: No offset is returned, if the timestamp greater than recently \
-         committed record timestamp is given.] (default: latest)",
-    ),
-    value(
-        "topic",
-        "String: topic",
-        "The topic to get the offsets for. It also accepts a regular expression. If not present, all authorized \
-         topics are queried. Cannot be used if --topic-partitions is present.",
-    ),
-    value(
-        "topic-partitions",
-        "String: topic1:1,topic2:0-3,topic3,topic4:5-,topic5:-3",
-        "Comma separated list of topic-partition patterns to get the offsets for: an optional regex for the topic \
-         name, and behind a ':' a number, a range 'NUMBER-NUMBER' (lower inclusive, upper exclusive), an inclusive \
-         lower bound 'NUMBER-' or an exclusive upper bound '-NUMBER'.",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-get-offsets.txt"));
 
 pub(super) fn run(s: &mut Session<'_>) -> Ran {
     execute(s).map_err(|stop| match stop {

@@ -1,40 +1,17 @@
 //! `kafka-groups` (`GroupsCommand.java`): groups of all kinds.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::consumer_groups::capitalized;
 use super::java::{DEFAULT_ROOM, hash_of_text, hash_order};
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 
 const ABOUT: &str = "This tool helps to list groups of all types.";
 
-const OPTIONS: &[Opt] = &[
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The Kafka server to connect to."),
-    value(
-        "command-config",
-        "String: command config property file",
-        "Property file containing configs to be passed to Admin Client.",
-    ),
-    flag(
-        "consumer",
-        "Filter the groups to show all kinds of consumer groups, including classic and simple consumer \
-                      groups. This matches group type 'consumer', and group type 'classic' where the protocol type is \
-                      'consumer' or empty.",
-    ),
-    value(
-        "group-type",
-        "String: type",
-        "Filter the groups based on group type. Valid types are: 'classic', 'consumer', \
-                                         'share' and 'streams'.",
-    ),
-    flag("list", "List the groups."),
-    value("protocol", "String: protocol", "Filter the groups based on protocol type."),
-    flag("share", "Filter the groups to show share groups."),
-    flag("streams", "Filter the groups to show streams groups."),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-groups.txt"));
 
 const TYPES: [&str; 4] = ["classic", "consumer", "share", "streams"];
 
@@ -64,7 +41,10 @@ fn check(s: &mut Session<'_>, options: &Options) -> Ran {
     s.check(OPTIONS, options.conflict("streams", &["consumer", "group-type", "protocol", "share"]))?;
     match options.value("group-type")? {
         Some(kind) if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) => {
-            Err(s.usage(OPTIONS, "--group-type must be a valid group type."))
+            let text = "--group-type must be a valid group type.";
+            let exception = Exception::illegal_argument(text);
+            s.print_exception(&exception);
+            Err(Stop::Exit(1))
         }
         _ => Ok(()),
     }
@@ -92,11 +72,14 @@ fn list(s: &mut Session<'_>, options: &Options) -> Ran {
     let listed = got(result_of!(asked, Groups))
         .map_err(|e| e.cause.map_or_else(|| Exception::illegal_argument(""), |c| *c))?;
     let groups = hash_order(DEFAULT_ROOM, listed.into_iter().filter(wanted), |g| hash_of_text(&g.id));
-    let width = groups.iter().map(|g| g.id.chars().count()).max().unwrap_or(0).max(15);
+    let widths = groups.iter().flat_map(|g| [&g.id, &g.kind, &g.protocol]).map(|cell| cell.chars().count());
+    let width = widths.max().unwrap_or(0).max(20);
     let mut lines: Vec<String> = Vec::new();
-    lines.push(format!("{:<width$} {:<22} {:<22}", "GROUP", "TYPE", "PROTOCOL").to_string());
+    lines.push(format!("{:<width$} {:<width$} {:<width$}", "GROUP", "TYPE", "PROTOCOL"));
     lines.extend(
-        groups.iter().map(|g| format!("{:<width$} {:<22} {:<22} ", g.id, capitalized(&g.kind), g.protocol)),
+        groups
+            .iter()
+            .map(|g| format!("{:<width$} {:<width$} {:<width$} ", g.id, capitalized(&g.kind), g.protocol)),
     );
     lines.into_iter().for_each(|line| s.line(line));
     Ok(())

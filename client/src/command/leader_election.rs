@@ -10,7 +10,7 @@ use wire::error::ErrorCode;
 
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order};
 use super::json::Json;
-use super::options::{Opt, Options, cannot_parse, flag, value};
+use super::options::{Help, Options, cannot_parse};
 use super::session::{Console, Exception, Ran, Session, Stop, result_of};
 use crate::admin::ElectionType;
 use crate::error::ClientError;
@@ -19,50 +19,7 @@ use crate::event::TopicPartition;
 const ABOUT: &str = "This tool attempts to elect a new leader for a set of topic partitions. The type of elections \
                      supported are preferred replicas and unclean replicas.";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "admin.config",
-        "String: config file",
-        "(DEPRECATED) Configuration properties files to pass to the admin client. This option will be removed in a \
-         future version. Use --command-config instead.",
-    ),
-    flag(
-        "all-topic-partitions",
-        "Perform election on all of the eligible topic partitions based on the type of election (see the \
-         --election-type flag). Not allowed if --topic or --path-to-json-file is specified.",
-    ),
-    value(
-        "bootstrap-server",
-        "String: host:port",
-        "A hostname and port for the broker to connect to, in the form host:port. Multiple comma separated URLs can be \
-         given. REQUIRED.",
-    ),
-    value("command-config", "String: Config file", "Config properties file to pass to the admin client."),
-    value(
-        "election-type",
-        "[PREFERRED|UNCLEAN]: election type",
-        "Type of election to attempt. Possible values are \"preferred\" for preferred leader election or \"unclean\" \
-         for unclean leader election. REQUIRED.",
-    ),
-    value(
-        "partition",
-        "Integer: partition id",
-        "Partition id for which to perform an election. REQUIRED if --topic is specified.",
-    ),
-    value(
-        "path-to-json-file",
-        "String: Path to JSON file",
-        "The JSON file with the list  of partition for which leader elections should be performed. This is an example \
-         format. \n{\"partitions\":\n\t[{\"topic\": \"foo\", \"partition\": 1},\n\t {\"topic\": \"foobar\", \
-         \"partition\": 2}]\n}\nNot allowed if --all-topic-partitions or --topic flags are specified.",
-    ),
-    value(
-        "topic",
-        "String: topic name",
-        "Name of topic for which to perform an election. Not allowed if --path-to-json-file or --all-topic-partitions \
-         is specified.",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-leader-election.txt"));
 
 fn failed(text: impl Into<String>) -> Exception {
     Exception::new("org.apache.kafka.tools.AdminCommandFailedException", text)

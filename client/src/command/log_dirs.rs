@@ -10,37 +10,13 @@ use alloc::vec::Vec;
 use wire::schema::json::quote;
 
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_of_text, hash_order};
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::LogDirDescription;
 
 const ABOUT: &str = "This tool helps to query log directory usage on the specified brokers.";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "bootstrap-server",
-        "String: The server(s) to use for bootstrapping",
-        "REQUIRED: the server(s) to use for bootstrapping",
-    ),
-    value(
-        "broker-list",
-        "String: Broker list",
-        "The list of brokers to be queried in the form \"0,1,2\". All brokers in the cluster will be queried if no \
-         broker list is specified (default: )",
-    ),
-    value(
-        "command-config",
-        "String: Admin client property file",
-        "Property file containing configs to be passed to Admin Client.",
-    ),
-    flag("describe", "Describe the specified log directories on the specified brokers."),
-    value(
-        "topic-list",
-        "String: Topic list",
-        "The list of topics to be queried in the form \"topic1,topic2,topic3\". All topics will be queried if no \
-         topic list is specified (default: )",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-log-dirs.txt"));
 
 pub(super) fn run(s: &mut Session<'_>) -> Ran {
     let options = Options::parse(OPTIONS, s.arguments())?;

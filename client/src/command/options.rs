@@ -3,55 +3,74 @@
 //! `--name value`, `--name=value`, `-name value`; an option may be repeated if the tool asks for all of its values;
 //! names are not abbreviated (Kafka turns that off); arguments that are no options are passed over; `--` ends them.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::session::Exception;
 
+/// A tool's options as the text that Kafka 4.3.1 prints of them: two columns, as joptsimple lays them out. What may be
+/// given is read off that text, so it cannot differ from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Help(pub &'static str);
+
 /// What an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
+enum Takes {
     /// Nothing.
     Nothing,
-    /// A value; how the help describes it.
-    Value(&'static str),
+    /// A value.
+    Value,
     /// A value, or nothing. A value that begins with a hyphen is one if it is a number and a number is asked for.
-    Perhaps(&'static str),
+    Perhaps { number: bool },
 }
 
 /// An option that a tool knows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Opt {
-    pub name: &'static str,
-    pub takes: Takes,
-    pub help: &'static str,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Opt {
+    name: &'static str,
+    takes: Takes,
+    /// Marked with an asterisk: there is nothing to do without.
+    required: bool,
 }
 
-pub(super) const fn flag(name: &'static str, help: &'static str) -> Opt {
-    Opt { name, takes: Takes::Nothing, help }
+impl Help {
+    fn options(self) -> impl Iterator<Item = Opt> {
+        let mut lines = self.0.lines();
+        let header = lines.next().unwrap_or_default();
+        let left = header.find("Description").unwrap_or(header.len());
+        let mut cells = lines.skip(1).map(move |line| line.get(..left).unwrap_or(line).trim_end()).peekable();
+        core::iter::from_fn(move || {
+            let mut indicator = cells.find(|cell| cell.starts_with("--") || cell.starts_with("* --"))?;
+            let required = indicator.starts_with('*');
+            indicator = indicator.trim_start_matches("* ").trim_start_matches("--");
+            let (name, described) = indicator.split_once(' ').unwrap_or((indicator, ""));
+            // A long indicator goes on below, and may begin there.
+            let below = cells.peek().map_or("", |cell| cell.strip_prefix("  ").unwrap_or_default());
+            let described = if described.is_empty() { below.trim_start() } else { described };
+            let takes = match described.chars().next() {
+                Some('<') => Takes::Value,
+                Some('[') => Takes::Perhaps { number: described.starts_with("[Integer") },
+                _ => Takes::Nothing,
+            };
+            Some(Opt { name, takes, required })
+        })
+    }
 }
-
-pub(super) const fn value(name: &'static str, described: &'static str, help: &'static str) -> Opt {
-    Opt { name, takes: Takes::Value(described), help }
-}
-
-/// Every tool has these.
-const COMMON: [Opt; 2] =
-    [flag("help", "Print usage information."), flag("version", "Display Kafka version.")];
 
 /// What a command line says.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
-    table: &'static [Opt],
     given: Vec<(&'static str, Option<String>)>,
     empty: bool,
 }
 
 impl Options {
     /// Reads the words behind the tool's name.
-    pub fn parse(table: &'static [Opt], words: &[String]) -> Result<Options, Exception> {
-        let mut options = Options { table, given: Vec::new(), empty: words.is_empty() };
+    pub fn parse(help: Help, words: &[String]) -> Result<Options, Exception> {
+        let table: Vec<Opt> = help.options().collect();
+        let mut options = Options { given: Vec::new(), empty: words.is_empty() };
         let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
             let Some(token) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else { continue };
@@ -64,26 +83,33 @@ impl Options {
                 Some((name, attached)) => (name, Some(attached.to_string())),
                 None => (token, None),
             };
-            let opt = options.find(name).ok_or_else(|| unrecognized(word, name))?;
+            let opt = *table.iter().find(|opt| opt.name == name).ok_or_else(|| unrecognized(word, name))?;
             let given = match (opt.takes, attached) {
                 (Takes::Nothing, _) => None,
-                (Takes::Value(_) | Takes::Perhaps(_), Some(attached)) => Some(attached),
-                (Takes::Value(_), None) => {
+                (Takes::Value | Takes::Perhaps { .. }, Some(attached)) => Some(attached),
+                (Takes::Value, None) => {
                     let next = words.next().cloned();
                     Some(next.ok_or_else(|| no_argument(opt.name))?)
                 }
-                (Takes::Perhaps(described), None) => {
-                    let number = described.starts_with("Integer");
+                (Takes::Perhaps { number }, None) => {
                     words.next_if(|next| is_optional_value(next, number)).cloned()
                 }
             };
             options.given.push((opt.name, given));
         }
+        options.check_required(&table)?;
         Ok(options)
     }
 
-    fn find(&self, name: &str) -> Option<&'static Opt> {
-        self.table.iter().chain(&COMMON).find(|opt| opt.name == name)
+    /// Who asks for help need not give what is required otherwise.
+    fn check_required(&self, table: &[Opt]) -> Result<(), Exception> {
+        let missing = table.iter().filter(|opt| opt.required && !self.has(opt.name));
+        let names: Vec<&str> = missing.map(|opt| opt.name).collect();
+        if names.is_empty() || self.has("help") {
+            return Ok(());
+        }
+        let text = format!("Missing required option(s) [{}]", names.join(", "));
+        Err(Exception::new("joptsimple.MissingRequiredOptionsException", text))
     }
 
     /// Whether there was not a single word.
@@ -94,6 +120,11 @@ impl Options {
     /// Whether an option is given.
     pub fn has(&self, name: &str) -> bool {
         self.given.iter().any(|(given, _)| *given == name)
+    }
+
+    /// What is given, in that order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.given.iter().map(|(name, _)| *name)
     }
 
     /// The value of an option that may be given once.
@@ -124,74 +155,16 @@ impl Options {
         let Some(text) = self.value(name)? else { return Ok(None) };
         match text.strip_prefix('+').unwrap_or(text).parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(cannot_parse(text, name)),
-        }
-    }
-
-    /// The help: two columns of at most 80 characters, as joptsimple's formatter prints it.
-    pub fn usage(table: &[Opt]) -> String {
-        let mut rows: Vec<(String, &str)> = table
-            .iter()
-            .chain(&COMMON)
-            .map(|opt| {
-                let indicator = match opt.takes {
-                    Takes::Nothing => format!("--{}", opt.name),
-                    Takes::Value(described) => format!("--{} <{described}>", opt.name),
-                    Takes::Perhaps(described) => format!("--{} [{described}]", opt.name),
-                };
-                (indicator, opt.help)
-            })
-            .collect();
-        rows.sort();
-        rows.insert(0, ("Option".into(), "Description"));
-        rows.insert(1, ("------".into(), "-----------"));
-        let left = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or_default().min(39);
-        let right = 78 - left;
-        let mut text = String::new();
-        for (indicator, help) in &rows {
-            let (first, second) = (wrapped(indicator, left), wrapped(help, right));
-            for i in 0..first.len().max(second.len()) {
-                let cell = |cells: &[String]| cells.get(i).cloned().unwrap_or_default();
-                text.push_str(&format!("{:left$}  {:right$}\n", cell(&first), cell(&second)));
+            Err(_) => {
+                let cause = Exception::new(
+                    "java.lang.NumberFormatException",
+                    format!("For input string: \"{text}\""),
+                );
+                let cause = Exception::wrapping("joptsimple.internal.ReflectionException", cause);
+                Err(Exception { cause: Some(Box::new(cause)), ..cannot_parse(text, name) })
             }
         }
-        text
     }
-}
-
-/// Lines of at most so many characters; all but the first of a paragraph are indented by two.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    for paragraph in text.split('\n') {
-        let mut line = String::new();
-        for piece in pieces(paragraph) {
-            // The space behind a word must fit, too.
-            if line.chars().count() + piece.chars().count() > width {
-                let full = core::mem::replace(&mut line, "  ".into());
-                lines.push(full.trim_end().into());
-            }
-            line.push_str(piece);
-        }
-        lines.push(line.trim_end().into());
-    }
-    lines
-}
-
-/// Where a line may be broken, as `BreakIterator.getLineInstance` finds it: behind spaces, and behind a hyphen in a word.
-fn pieces(line: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let (mut start, mut before, mut in_word) = (0, ' ', false);
-    for (at, c) in line.char_indices() {
-        let behind_hyphen = before == '-' && in_word && !matches!(c, '-' | ' ') && !c.is_ascii_digit();
-        if at > start && (before == ' ' && c != ' ' || behind_hyphen) {
-            pieces.push(&line[start..at]);
-            (start, in_word) = (at, false);
-        }
-        in_word |= c.is_alphanumeric();
-        before = c;
-    }
-    pieces.push(&line[start..]);
-    pieces
 }
 
 /// Whether a word is the value of an option that may do without.
@@ -245,16 +218,26 @@ impl Options {
 mod tests {
     use super::*;
 
-    const TABLE: &[Opt] = &[
-        value("topic", "String: topic", "The topic."),
-        value("partitions", "Integer: # of partitions", "How many."),
-        flag("list", "List all of them, which is what this rather long text is about."),
-        Opt { name: "codec", takes: Takes::Perhaps("String: codec"), help: "" },
-    ];
+    const HELP: Help = Help(
+        "\
+Option                             Description
+------                             -----------
+--codec [String: codec]            Perhaps with a value.
+--help                             Print usage information.
+--list                             List all of them, which is what this rather
+                                     long text is about.
+--partitions <Integer: # of        How many.
+  partitions>
+--size [Integer: bytes]            Perhaps with a number.
+--timestamp/after/max/ms/long      Where the value is told below.
+  <Long: timestamp>
+--topic <String: topic>            The topic.
+",
+    );
 
     fn parse(line: &str) -> Result<Options, Exception> {
         let words: Vec<String> = line.split(' ').map(String::from).collect();
-        Options::parse(TABLE, &words)
+        Options::parse(HELP, &words)
     }
 
     #[test]
@@ -269,6 +252,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_off_a_help_is_what_it_says() {
+        const REQUIRED: Help = Help(
+            "\
+Option (* = required)           Description
+---------------------           -----------
+* --bootstrap-server <String:   REQUIRED: The server.
+  server>
+--timestamp-that-is-very-long   The value is told below.
+  <Long: --timestamp>
+--list                          A list.
+",
+        );
+        let opt = |name, takes, required| Opt { name, takes, required };
+        let expected = [
+            opt("bootstrap-server", Takes::Value, true),
+            opt("timestamp-that-is-very-long", Takes::Value, false),
+            opt("list", Takes::Nothing, false),
+        ];
+        assert_eq!(REQUIRED.options().collect::<Vec<_>>(), expected);
+        let missing = Options::parse(REQUIRED, &["--list".into()]).unwrap_err();
+        assert_eq!(missing.message.as_deref(), Some("Missing required option(s) [bootstrap-server]"));
+        assert!(
+            Options::parse(HELP, &["--size".into(), "-1".into()]).unwrap().value("size").unwrap()
+                == Some("-1")
+        );
+    }
+
+    #[test]
     fn what_cannot_be_read_is_told_in_its_words() {
         let told = |line: &str| parse(line).unwrap_err().message.unwrap();
         assert_eq!(told("--tpic x"), "tpic is not a recognized option");
@@ -279,20 +290,5 @@ mod tests {
         assert_eq!(twice.message.as_deref(), Some(text));
         let words = parse("--partitions x").unwrap().number::<i32>("partitions").unwrap_err();
         assert_eq!(words.message.as_deref(), Some("Cannot parse argument 'x' of option partitions"));
-    }
-
-    #[test]
-    fn the_help_has_two_columns() {
-        let lines: Vec<String> = Options::usage(TABLE).lines().map(|l| l.trim_end().into()).collect();
-        let row = |left: &str, right: &str| format!("{left:39}  {right}");
-        let expected = [
-            row("Option", "Description"),
-            row("------", "-----------"),
-            row("--codec [String: codec]", "").trim_end().into(),
-            row("--help", "Print usage information."),
-            row("--list", "List all of them, which is what this"),
-            row("", "  rather long text is about."),
-        ];
-        assert_eq!(lines[..6], expected);
     }
 }

@@ -14,7 +14,7 @@ use wire::drive::{Instant, Now};
 use super::CommandSpec;
 use super::get_offsets::check_bootstrap;
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order, log_time};
-use super::options::{Opt, Options, value};
+use super::options::{Help, Options};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, got, known_settings,
 };
@@ -30,26 +30,7 @@ const ABOUT: &str = "Validate that all replicas for a set of topics have the sam
 
 const LOGGER: &str = "org.apache.kafka.tools.ReplicaVerificationTool";
 
-const OPTIONS: &[Opt] = &[
-    value(
-        "broker-list",
-        "String: hostname:port,...,hostname:port",
-        "REQUIRED: The list of hostname and port of the server to connect to.",
-    ),
-    value("fetch-size", "Integer: bytes", "The fetch size of each request. (default: 1048576)"),
-    value("max-wait-ms", "Integer: ms", "The max amount of time each fetch request waits. (default: 1000)"),
-    value("report-interval-ms", "Long: ms", "The reporting interval. (default: 30000)"),
-    value(
-        "time",
-        "Long: timestamp/-1(latest)/-2(earliest)",
-        "Timestamp for getting the initial offsets. (default: -1)",
-    ),
-    value(
-        "topics-include",
-        "String: Java regex (String)",
-        "List of topics to verify replica consistency. (default: .*)",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-replica-verification.txt"));
 
 /// The tool as a process.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use wire::drive::{Endpoint, Instant, Now};
 
 use super::CommandSpec;
 use super::java;
-use super::options::{Opt, Options};
+use super::options::{Help, Options};
 use crate::Rng;
 use crate::admin::{Admin, AdminResult, CallId};
 use crate::backoff::fork;
@@ -290,16 +290,16 @@ pub(super) trait Console {
     }
 
     /// `CommandLineUtils.printUsageAndExit`: the reason, the options, exit 1.
-    fn usage(&mut self, table: &[Opt], reason: &str) -> Stop {
+    fn usage(&mut self, help: Help, reason: &str) -> Stop {
         self.complain(reason);
-        self.put(Output::Stderr(Options::usage(table)));
+        self.put(Output::Stderr(help.0.into()));
         Stop::Exit(1)
     }
 
     /// `--help`, no word at all, and `--version`.
-    fn help_or_version(&mut self, options: &Options, table: &[Opt], about: &str) -> Ran {
+    fn help_or_version(&mut self, options: &Options, help: Help, about: &str) -> Ran {
         if options.is_empty() || options.has("help") {
-            return Err(self.usage(table, about));
+            return Err(self.usage(help, about));
         }
         if options.has("version") {
             self.line(super::VERSION);
@@ -309,8 +309,8 @@ pub(super) trait Console {
     }
 
     /// A check of options: its complaint ends the tool with the usage.
-    fn check(&mut self, table: &[Opt], checked: Result<(), String>) -> Ran {
-        checked.map_err(|reason| self.usage(table, &reason))
+    fn check(&mut self, help: Help, checked: Result<(), String>) -> Ran {
+        checked.map_err(|reason| self.usage(help, &reason))
     }
 }
 

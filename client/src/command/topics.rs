@@ -10,7 +10,7 @@ use wire::Uuid;
 use wire::error::ErrorCode;
 
 use super::java::{DEFAULT_ROOM, described_order, hash_of_text, hash_order};
-use super::options::{Opt, Options, flag, value};
+use super::options::{Help, Options};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use super::topic_filter::{TopicFilter, is_internal};
 use crate::admin::{
@@ -23,98 +23,7 @@ const ABOUT: &str = "This tool helps to create, delete, describe, or change a to
 
 const ALTER_CONFIGS: &str = " (To alter topic configurations, the kafka-configs tool can be used.)";
 
-const OPTIONS: &[Opt] = &[
-    flag(
-        "alter",
-        "Alter the number of partitions and replica assignment. (To alter topic configurations, the kafka-configs \
-         tool can be used.)",
-    ),
-    flag(
-        "at-min-isr-partitions",
-        "If set when describing topics, only show partitions whose isr count is equal to the configured minimum.",
-    ),
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The Kafka server to connect to."),
-    value(
-        "command-config",
-        "String: command config property file",
-        "Property file containing configs to be passed to Admin Client.",
-    ),
-    value(
-        "config",
-        "String: name=value",
-        "A topic configuration override for the topic being created. It is supported only in combination with \
-         --create. (To alter topic configurations, the kafka-configs tool can be used.)",
-    ),
-    flag("create", "Create a new topic."),
-    flag("delete", "Delete a topic."),
-    value(
-        "delete-config",
-        "String: name",
-        "This option is no longer supported and has been deprecated since 4.0",
-    ),
-    flag("describe", "List details for the given topics."),
-    flag(
-        "exclude-internal",
-        "Exclude internal topics when listing or describing topics. By default, the internal topics are included.",
-    ),
-    flag(
-        "if-exists",
-        "If set when altering or deleting or describing topics, the action will only execute if the topic exists.",
-    ),
-    flag(
-        "if-not-exists",
-        "If set when creating topics, the action will only execute if the topic does not already exist.",
-    ),
-    flag("list", "List all available topics."),
-    value(
-        "partition-size-limit-per-response",
-        "Integer: maximum number of partitions per response",
-        "The maximum partition size to be included in one DescribeTopicPartitions response.",
-    ),
-    value(
-        "partitions",
-        "Integer: # of partitions",
-        "The number of partitions for the topic being created or altered. If not supplied with --create, the topic \
-         uses the cluster default. (WARNING: If partitions are increased for a topic that has a key, the partition \
-         logic or ordering of the messages will be affected).",
-    ),
-    value(
-        "replica-assignment",
-        "String: broker_id_for_part1_replica1 : broker_id_for_part1_replica2 , broker_id_for_part2_replica1 : \
-         broker_id_for_part2_replica2 , ...",
-        "A list of manual partition-to-broker assignments for the topic being created or altered.",
-    ),
-    value(
-        "replication-factor",
-        "Integer: replication factor",
-        "The replication factor for each partition in the topic being created. If not supplied, the topic uses the \
-         cluster default.",
-    ),
-    value(
-        "topic",
-        "String: topic",
-        "The topic to create, alter, describe or delete. It also accepts a regular expression, except for --create \
-         option. Put topic name in double quotes and use the '\\' prefix to escape regular expression symbols; e.g. \
-         \"test\\.topic\".",
-    ),
-    value("topic-id", "String: topic-id", "The topic-id to describe."),
-    flag(
-        "topics-with-overrides",
-        "If set when describing topics, only show topics that have overridden configs.",
-    ),
-    flag(
-        "unavailable-partitions",
-        "If set when describing topics, only show partitions whose leader is not available.",
-    ),
-    flag(
-        "under-min-isr-partitions",
-        "If set when describing topics, only show partitions whose isr count is less than the configured minimum.",
-    ),
-    flag(
-        "under-replicated-partitions",
-        "If set when describing topics, only show under-replicated partitions.",
-    ),
-];
+const OPTIONS: Help = Help(include_str!("help/kafka-topics.txt"));
 
 const ACTIONS: [&str; 5] = ["alter", "create", "describe", "list", "delete"];
 

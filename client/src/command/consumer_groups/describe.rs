@@ -1,13 +1,12 @@
 //! `--describe`: offsets, members, or state.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{MISSING, group_ids, print_error};
+use super::{MISSING, fetched, group_ids, print_error};
 use crate::admin::{CommittedOffset, GroupDescription, MemberDescription};
-use crate::command::java::{DEFAULT_ROOM, hash_of_partition, hash_order};
 use crate::command::options::Options;
 use crate::command::session::{Console, Ran, Session, got, result_of};
 use crate::config::Isolation;
@@ -58,7 +57,7 @@ struct Row {
 /// What is assigned, member by member, and then what is committed and not assigned.
 fn rows(s: &mut Session<'_>, id: &str, group: &GroupDescription) -> Ran<Vec<Row>> {
     let asked = s.ask(|admin, now| admin.list_group_offsets(now, id))?;
-    let committed = got(result_of!(asked, GroupOffsets).remove(id).expect("it was asked for"))?;
+    let committed = fetched(result_of!(asked, GroupOffsets).remove(id).expect("it was asked for"))?;
     let mut members: Vec<&MemberDescription> =
         group.members.iter().filter(|m| !m.assignment.is_empty()).collect();
     members.sort_by_key(|m| core::cmp::Reverse(m.assignment.len()));
@@ -79,16 +78,41 @@ fn described(
     committed: &BTreeMap<TopicPartition, CommittedOffset>,
     member: Option<&(String, String, String)>,
 ) -> Ran<Vec<Row>> {
-    let mut sorted = hash_order(DEFAULT_ROOM, partitions.iter().cloned(), hash_of_partition);
-    sorted.sort_by_key(|p| p.partition);
-    let ends = log_offsets(s, &sorted, -1)?;
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let leaders = leaders_of(s, partitions)?;
+    let led: Vec<TopicPartition> =
+        partitions.iter().filter(|at| leaders.get(*at) != Some(&None)).cloned().collect();
+    let ends = log_offsets(s, &led, -1)?;
+    let mut sorted = partitions.to_vec();
+    sorted.sort();
     let row = |partition: TopicPartition| Row {
         committed: committed.get(&partition).copied(),
         end: ends.get(&partition).copied(),
         member: member.cloned(),
         partition,
     };
-    Ok(hash_order(DEFAULT_ROOM, sorted, hash_of_partition).into_iter().map(row).collect())
+    Ok(sorted.into_iter().map(row).collect())
+}
+
+/// Who leads each partition of the topics of these.
+pub(super) fn leaders_of(
+    s: &mut Session<'_>,
+    partitions: &[TopicPartition],
+) -> Ran<BTreeMap<TopicPartition, Option<i32>>> {
+    let names: BTreeSet<String> = partitions.iter().map(|at| at.topic.to_string()).collect();
+    let mut leaders = BTreeMap::new();
+    if names.is_empty() {
+        return Ok(leaders);
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    let asked = s.ask(|admin, now| admin.describe_topics(now, &names))?;
+    for (name, described) in result_of!(asked, TopicDescriptions) {
+        let of_topic = fetched(described)?.partitions;
+        leaders.extend(of_topic.iter().map(|p| (TopicPartition::new(&*name, p.partition), p.leader)));
+    }
+    Ok(leaders)
 }
 
 /// The offsets of partitions at a timestamp, of those that somebody leads.
@@ -101,7 +125,7 @@ pub(super) fn log_offsets(
     let asked = s.ask(|admin, now| admin.list_offsets(now, wanted, Isolation::ReadUncommitted))?;
     let mut found = BTreeMap::new();
     for (partition, told) in result_of!(asked, Offsets) {
-        found.insert(partition, got(told)?.offset);
+        found.insert(partition, fetched(told)?.offset);
     }
     Ok(found)
 }
@@ -172,14 +196,14 @@ fn offsets(s: &mut Session<'_>, id: &str, group: &GroupDescription, rows: &[Row]
 
 // --- members
 
-/// `purchases:0,1;orders:2`: partitions in the order of their texts.
+/// `orders:2;purchases:0,1`.
 fn assignment_text(partitions: &[TopicPartition]) -> String {
-    let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut topics: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
     for p in partitions {
-        topics.entry(&p.topic).or_default().push(p.partition.to_string());
+        topics.entry(&p.topic).or_default().insert(p.partition);
     }
-    let topic = |(name, mut all): (&str, Vec<String>)| {
-        all.sort();
+    let topic = |(name, all): (&str, BTreeSet<i32>)| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
         format!("{name}:{}", all.join(","))
     };
     let texts: Vec<String> = topics.into_iter().map(topic).collect();
@@ -189,6 +213,7 @@ fn assignment_text(partitions: &[TopicPartition]) -> String {
 fn members(s: &mut Session<'_>, id: &str, group: &GroupDescription, verbose: bool) {
     is_shown(s, id, &group.state, group.members.len());
     let all = &group.members;
+    let target = |m: &MemberDescription| m.target.as_deref().map_or_else(|| MISSING.into(), assignment_text);
     let instances = all.iter().any(|m| m.instance.is_some());
     let w = [
         width(15, all.iter().map(|_| id)),
@@ -196,6 +221,11 @@ fn members(s: &mut Session<'_>, id: &str, group: &GroupDescription, verbose: boo
         width(17, all.iter().filter_map(|m| m.instance.as_deref())),
         width(15, all.iter().map(|m| m.host.as_str())),
         width(15, all.iter().map(|m| m.client_id.as_str())),
+        width(
+            20,
+            all.iter().map(|m| assignment_text(&m.assignment)).collect::<Vec<_>>().iter().map(|t| t.as_str()),
+        ),
+        width(20, all.iter().map(target).collect::<Vec<_>>().iter().map(|t| t.as_str())),
     ];
     let line = |cells: [String; 10]| {
         let [group, member, instance, host, client, count, epoch, current, target_epoch, target] = cells;
@@ -208,7 +238,11 @@ fn members(s: &mut Session<'_>, id: &str, group: &GroupDescription, verbose: boo
             d = w[4]
         );
         if verbose {
-            text.push_str(&format!("{epoch:<15} {current:<20} {target_epoch:<15} {target:<20}"));
+            text.push_str(&format!(
+                "{epoch:<15} {current:<e$} {target_epoch:<15} {target:<f$}",
+                e = w[5],
+                f = w[6]
+            ));
         }
         text
     };
@@ -236,7 +270,7 @@ fn members(s: &mut Session<'_>, id: &str, group: &GroupDescription, verbose: boo
             or_missing(m.epoch),
             assignment_text(&m.assignment),
             or_missing(m.epoch.and(group.target_epoch)),
-            m.target.as_deref().map_or_else(|| MISSING.into(), assignment_text),
+            target(m),
         ]));
     }
 }

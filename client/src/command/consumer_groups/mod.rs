@@ -4,6 +4,7 @@
 mod describe;
 mod offsets;
 mod options;
+mod regex;
 mod reset;
 
 use alloc::format;
@@ -14,11 +15,13 @@ use super::java::{DEFAULT_ROOM, hash_of_text, hash_order};
 use super::options::Options;
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::GroupListing;
+use crate::error::ClientError;
 use options::OPTIONS;
 
 const ABOUT: &str = "This tool helps to list all consumer groups, describe a consumer group, delete consumer group info, \
                      or reset consumer group offsets.";
-const ACTIONS: [&str; 5] = ["list", "describe", "delete", "reset-offsets", "delete-offsets"];
+const ACTIONS: [&str; 6] =
+    ["list", "describe", "delete", "reset-offsets", "delete-offsets", "validate-regex"];
 /// Where there is nothing to show.
 const MISSING: &str = "-";
 
@@ -37,6 +40,10 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
         let actions: Vec<String> = ACTIONS.iter().map(|action| format!("--{action}")).collect();
         let reason = format!("Command must include exactly one action: {}", actions.join(", "));
         return Err(s.usage(OPTIONS, &reason));
+    }
+    if let Some(expression) = options.value("validate-regex")? {
+        s.line(regex::verdict(expression));
+        return Ok(());
     }
     execute(s, &options).or_else(|stop| match stop {
         Stop::Thrown(e) if e.class == ILLEGAL_ARGUMENT => Err(s.usage(OPTIONS, e.message_text())),
@@ -59,7 +66,7 @@ fn print_error(s: &mut Session<'_>, text: &str) {
 fn execute(s: &mut Session<'_>, options: &Options) -> Ran {
     let mut settings = s.settings(options.value("command-config")?)?;
     // Java gives each call this time.
-    let timeout: i64 = options.number("timeout")?.unwrap_or(5000);
+    let timeout: i64 = options.number("timeout")?.unwrap_or(30_000);
     settings.insert("default.api.timeout.ms".into(), timeout.to_string());
     settings.insert("request.timeout.ms".into(), timeout.min(30_000).to_string());
     s.connect(options.required("bootstrap-server")?, settings)?;
@@ -76,6 +83,11 @@ fn execute(s: &mut Session<'_>, options: &Options) -> Ran {
     }
 }
 
+/// What most of the tool's calls make of an error: an `ExecutionException` in a `RuntimeException`.
+fn fetched<T>(result: Result<T, ClientError>) -> Result<T, Exception> {
+    got(result).map_err(Exception::runtime)
+}
+
 /// Groups of both protocols for consumers, in the order in which Java has them.
 fn listed(s: &mut Session<'_>, states: &[String], types: &[String]) -> Ran<Vec<GroupListing>> {
     let asked = s.ask(|admin, now| admin.list_groups(now, states, types))?;
@@ -84,9 +96,17 @@ fn listed(s: &mut Session<'_>, states: &[String], types: &[String]) -> Ran<Vec<G
     Ok(hash_order(DEFAULT_ROOM, consumers, |group| hash_of_text(&group.id)))
 }
 
+fn all_ids(s: &mut Session<'_>) -> Ran<Vec<String>> {
+    let groups = listed(s, &[], &[]).map_err(|stop| match stop {
+        Stop::Thrown(execution) => Stop::Thrown(Exception::runtime(execution)),
+        other => other,
+    })?;
+    Ok(groups.into_iter().map(|group| group.id).collect())
+}
+
 fn group_ids(s: &mut Session<'_>, options: &Options) -> Ran<Vec<String>> {
     if options.has("all-groups") {
-        return Ok(listed(s, &[], &[])?.into_iter().map(|group| group.id).collect());
+        return all_ids(s);
     }
     Ok(options.values("group").map(ToString::to_string).collect())
 }
@@ -100,9 +120,7 @@ const TYPES: [&str; 2] = ["Classic", "Consumer"];
 fn list(s: &mut Session<'_>, options: &Options) -> Ran {
     let (by_type, by_state) = (options.has("type"), options.has("state"));
     if !by_type && !by_state {
-        for group in listed(s, &[], &[])? {
-            s.line(group.id);
-        }
+        all_ids(s)?.into_iter().for_each(|id| s.line(id));
         return Ok(());
     }
     let types = words(options.value("type")?, &TYPES, "types")?;
@@ -143,6 +161,11 @@ fn words(given: Option<&str>, known: &[&str], what: &str) -> Result<Vec<String>,
 
 // --- delete
 
+fn quoted(groups: &[String]) -> String {
+    let all: Vec<String> = groups.iter().map(|group| format!("'{group}'")).collect();
+    all.join(", ")
+}
+
 fn delete(s: &mut Session<'_>, options: &Options) -> Ran {
     let groups = group_ids(s, options)?;
     let asked = s.ask(|admin, now| admin.delete_groups(now, &groups))?;
@@ -155,8 +178,8 @@ fn delete(s: &mut Session<'_>, options: &Options) -> Ran {
         }
     }
     if failed.is_empty() {
-        let names = deleted.join(", ");
-        s.line(format!("Deletion of requested consumer groups ('{names}') was successful."));
+        let text = format!("Deletion of requested consumer groups ({}) was successful.", quoted(&deleted));
+        s.line(text);
         return Ok(());
     }
     print_error(s, "Deletion of some consumer groups failed:");
@@ -164,7 +187,7 @@ fn delete(s: &mut Session<'_>, options: &Options) -> Ran {
         s.line(format!("* Group '{group}' could not be deleted due to: {}", error.text()));
     }
     if !deleted.is_empty() {
-        s.line(format!("\nThese consumer groups were deleted successfully: '{}', '", deleted.join("'")));
+        s.line(format!("\nThese consumer groups were deleted successfully: {}", quoted(&deleted)));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use wire::error::ErrorCode;
 
-use super::print_error;
+use super::{MISSING, print_error};
 use crate::command::java::described_order;
 use crate::command::options::Options;
 use crate::command::session::{Console, Exception, Ran, Session, result_of};
@@ -93,8 +93,8 @@ pub(super) fn delete(s: &mut Session<'_>, options: &Options) -> Ran {
     let width = rows.iter().map(|(at, _)| at.topic.chars().count()).max().unwrap_or(0).max(15);
     let mut text = format!("\n{:<width$} {:<10} {:<15}", "TOPIC", "PARTITION", "STATUS");
     for (at, error) in rows {
-        let partition = if at.partition < 0 { "Not Provided".to_string() } else { at.partition.to_string() };
-        let status = error.map_or_else(|| "Successful".to_string(), |error| format!("Error: :{error}"));
+        let partition = if at.partition < 0 { MISSING.to_string() } else { at.partition.to_string() };
+        let status = error.map_or_else(|| "Successful".to_string(), |error| format!("Error: {error}"));
         text.push_str(&format!("\n{:<width$} {partition:<10} {status:<15}", at.topic));
     }
     s.line(text);
@@ -106,18 +106,16 @@ fn tell(s: &mut Session<'_>, group: &str, worst: ErrorCode) {
         ErrorCode::NONE => {
             return s.line(format!("Request succeeded for deleting offsets from group {group}."));
         }
-        ErrorCode::INVALID_GROUP_ID => format!("'{group}' is not valid."),
-        ErrorCode::GROUP_ID_NOT_FOUND => format!("'{group}' does not exist."),
-        ErrorCode::GROUP_AUTHORIZATION_FAILED => format!("Access to '{group}' is not authorized."),
-        ErrorCode::NON_EMPTY_GROUP => {
-            format!("Deleting offsets of a consumer group '{group}' is forbidden if the group is not empty.")
-        }
+        ErrorCode::INVALID_GROUP_ID
+        | ErrorCode::GROUP_ID_NOT_FOUND
+        | ErrorCode::GROUP_AUTHORIZATION_FAILED
+        | ErrorCode::NON_EMPTY_GROUP => worst.message().into(),
         ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC
         | ErrorCode::TOPIC_AUTHORIZATION_FAILED
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
             "Encountered some partition-level error, see the follow-up details.".into()
         }
-        other => format!("Encounter some unknown error: {}", other.name()),
+        other => format!("Encountered some unknown error: {}", other.name()),
     };
     print_error(s, &text);
 }

@@ -1,17 +1,18 @@
 //! `--reset-offsets`, in all its ways.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::describe::log_offsets;
+use super::describe::{leaders_of, log_offsets};
 use super::offsets::partitions_of;
 use super::options::{OPTIONS, scenarios};
-use super::{group_ids, print_error};
+use super::{fetched, group_ids, print_error};
 use crate::command::java::{DEFAULT_ROOM, hash_of_partition, hash_order, log_time, wall_ms_of};
 use crate::command::options::Options;
-use crate::command::session::{Console, Exception, Ran, Session, Stop, got, result_of};
+use crate::command::session::{Console, Exception, Ran, Session, Stop, result_of};
 use crate::event::TopicPartition;
 
 type Offsets = BTreeMap<TopicPartition, i64>;
@@ -44,8 +45,8 @@ pub(super) fn run(s: &mut Session<'_>, options: &Options) -> Ran {
         let offsets = prepared(s, options, &group, partitions)?;
         if options.has("execute") && !options.has("dry-run") {
             let asked = s.ask(|admin, now| admin.alter_group_offsets(now, &group, offsets.clone()))?;
-            for told in got(result_of!(asked, Partitions))?.into_values() {
-                got(told)?;
+            for told in result_of!(asked, Partitions).map_err(Exception::from)?.into_values() {
+                told.map_err(Exception::from)?;
             }
         }
         plan.push((group, offsets));
@@ -84,11 +85,21 @@ fn export(s: &mut Session<'_>, options: &Options, plan: &[(String, Offsets)]) {
     let mut text = String::new();
     for (group, offsets) in plan {
         for (at, offset) in ordered(offsets) {
-            let group = if single { String::new() } else { format!("\"{group}\",") };
-            text.push_str(&format!("{group}\"{}\",{},{offset}\n", at.topic, at.partition));
+            let group = if single { String::new() } else { format!("{},", cell(group)) };
+            text.push_str(&format!("{group}{},{},{offset}\n", cell(&at.topic), at.partition));
         }
     }
     s.line(text);
+}
+
+/// A text in a file of comma separated values: in quotes if it is long or has a sign that may mean something, as
+/// Jackson writes it.
+fn cell(text: &str) -> Cow<'_, str> {
+    const ASKS_NO_FURTHER: usize = 24;
+    match text.len() > ASKS_NO_FURTHER || text.chars().any(|c| c <= ',') {
+        true => Cow::Owned(format!("\"{}\"", text.replace('"', "\"\""))),
+        false => Cow::Borrowed(text),
+    }
 }
 
 // --- which partitions
@@ -102,7 +113,7 @@ fn scope(s: &mut Session<'_>, options: &Options, group: &str) -> Ran<Vec<TopicPa
         let (partitions, unknown) = partitions_of(s, &topics)?;
         return match unknown.into_iter().next() {
             None => Ok(partitions),
-            Some((_, error)) => Err(Exception::execution(error).into()),
+            Some((_, error)) => Err(error.into()),
         };
     }
     if options.has("from-file") {
@@ -114,7 +125,27 @@ fn scope(s: &mut Session<'_>, options: &Options, group: &str) -> Ran<Vec<TopicPa
 fn committed(s: &mut Session<'_>, group: &str) -> Ran<Offsets> {
     let asked = s.ask(|admin, now| admin.list_group_offsets(now, group))?;
     let all = result_of!(asked, GroupOffsets).remove(group).expect("it was asked for");
-    Ok(got(all)?.into_iter().map(|(at, told)| (at, told.offset)).collect())
+    Ok(fetched(all)?.into_iter().map(|(at, told)| (at, told.offset)).collect())
+}
+
+/// All must exist, and have a leader.
+fn check_partitions(s: &mut Session<'_>, partitions: &[TopicPartition]) -> Ran {
+    let leaders = leaders_of(s, partitions)?;
+    let among = |wanted: fn(Option<&Option<i32>>) -> bool| -> String {
+        let all = partitions.iter().filter(|at| wanted(leaders.get(*at))).map(ToString::to_string);
+        all.collect::<Vec<_>>().join(",")
+    };
+    let missing = among(|leader| leader.is_none());
+    if !missing.is_empty() {
+        let class = "org.apache.kafka.common.errors.UnknownTopicOrPartitionException";
+        return Err(Exception::new(class, format!("The partitions \"{missing}\" do not exist")).into());
+    }
+    let leaderless = among(|leader| leader == Some(&None));
+    if !leaderless.is_empty() {
+        let class = "org.apache.kafka.common.errors.LeaderNotAvailableException";
+        return Err(Exception::new(class, format!("The partitions \"{leaderless}\" have no leader")).into());
+    }
+    Ok(())
 }
 
 // --- which offsets
@@ -125,6 +156,7 @@ fn prepared(
     group: &str,
     partitions: Vec<TopicPartition>,
 ) -> Ran<Offsets> {
+    check_partitions(s, &partitions)?;
     if let Some(offset) = options.number::<i64>("to-offset")? {
         return in_range(s, partitions.into_iter().map(|at| (at, offset)).collect());
     }
@@ -147,8 +179,13 @@ fn prepared(
     }
     if let Some(text) = options.value("to-datetime")? {
         let timestamp = wall_ms_of(text).ok_or_else(|| {
-            let cause = Exception::new("java.text.ParseException", format!("Unparseable date: \"{text}\""));
-            Exception::runtime(cause)
+            let reason = match text.contains('T') {
+                true => format!("Unparseable date: \"{text}\""),
+                false => {
+                    "Error parsing timestamp. It does not contain a 'T' according to ISO8601 format".into()
+                }
+            };
+            Exception::runtime(Exception::new("java.text.ParseException", reason))
         })?;
         return at_time(s, &partitions, timestamp);
     }
@@ -225,7 +262,7 @@ fn in_range(s: &mut Session<'_>, wanted: Offsets) -> Ran<Offsets> {
         let time = log_time(s.wall_ms());
         s.complain(format!(
             "[{time}] WARN New offset ({offset}) is {word} offset for topic partition {at}. Value will be set to {bound} \
-             (org.apache.kafka.tools.consumer.group.ConsumerGroupCommand)"
+             (org.apache.kafka.tools.OffsetsUtils)"
         ));
         offsets.insert(at, bound);
     }
