@@ -16,7 +16,7 @@ use wire::messages::describe_topic_partitions_request::DescribeTopicPartitionsRe
 use wire::messages::describe_topic_partitions_response::*;
 use wire::{ApiKey, Codecs, Message};
 
-use super::{Admin, AdminResult, CallId, NewTopic};
+use super::{Admin, AdminResult, CallId, NewTopic, TopicOptions};
 use crate::config::{AdminConfig, Isolation};
 use crate::error::ClientError;
 use crate::event::TopicPartition;
@@ -105,8 +105,10 @@ fn an_unanswered_call_names_itself_and_what_it_waited_for() {
     let mut fake = Fake::new(1, 1);
     fake.handlers.insert(ApiKey::CreateTopics, Box::new(|_, _, _| None));
     let config = [("default.api.timeout.ms", "4000"), ("request.timeout.ms", "4000")];
-    let (at, result) =
-        run(&mut fake, caller(&config, |admin, now| admin.create_topics(now, one_topic(), false)));
+    let (at, result) = run(
+        &mut fake,
+        caller(&config, |admin, now| admin.create_topics(now, one_topic(), false, TopicOptions::default())),
+    );
     let error = error_of(result);
     assert_eq!(at, ms(4000));
     let wall = 1_767_225_604_000_i64;
@@ -129,7 +131,8 @@ fn a_call_is_tried_again_until_its_time_is_over_also_when_the_broker_goes_away()
     let mut fake = Fake::new(1, 1);
     fake.rule = Box::new(|seen| if seen.key == ApiKey::CreateTopics { Fall::Break } else { Fall::Answer });
     fake.handlers.insert(ApiKey::CreateTopics, Box::new(|_, _, _| None));
-    let mut caller = caller(&[], |admin, now| admin.create_topics(now, one_topic(), false));
+    let mut caller =
+        caller(&[], |admin, now| admin.create_topics(now, one_topic(), false, TopicOptions::default()));
     fake.start(&mut caller);
     fake.run(&mut caller, ms(10_000));
     fake.kill(1);
@@ -185,11 +188,75 @@ fn errors_are_the_brokers_words_and_not_controller_is_tried_again() {
         Some(create_topics_answer(version, correlation, error, text))
     };
     fake.handlers.insert(ApiKey::CreateTopics, Box::new(handler));
-    let (_, result) = run(&mut fake, caller(&[], |admin, now| admin.create_topics(now, one_topic(), false)));
+    let (_, result) = run(
+        &mut fake,
+        caller(&[], |admin, now| admin.create_topics(now, one_topic(), false, TopicOptions::default())),
+    );
     let error = error_of(result);
     assert_eq!(error.class, "org.apache.kafka.common.errors.TopicExistsException");
     assert_eq!(error.message, "Topic 'late' already exists.");
     assert_eq!(fake.count(ApiKey::CreateTopics), 2);
+}
+
+/// Answers that a quota refuses so many times, each time for a second.
+fn throttled(times: usize) -> crate::testing::Handler {
+    let mut asked = 0;
+    Box::new(move |version, correlation, r: &mut wire::Reader<'_>| {
+        CreateTopicsRequest::decode(r, version).unwrap();
+        asked += 1;
+        if asked > times {
+            return Some(create_topics_answer(version, correlation, ErrorCode::NONE, None));
+        }
+        let topic = CreatableTopicResult {
+            name: Cow::Borrowed("late"),
+            error_code: ErrorCode::THROTTLING_QUOTA_EXCEEDED.0,
+            ..CreatableTopicResult::default()
+        };
+        let response = CreateTopicsResponse { topics: vec![topic], throttle_time_ms: 1000 };
+        Some(encode_response(ApiKey::CreateTopics, version, correlation, &response).unwrap())
+    })
+}
+
+#[test]
+fn what_a_quota_refuses_is_asked_for_again_when_the_broker_wants_it() {
+    let mut fake = Fake::new(1, 1);
+    fake.handlers.insert(ApiKey::CreateTopics, throttled(2));
+    let call =
+        caller(&[], |admin, now| admin.create_topics(now, one_topic(), false, TopicOptions::default()));
+    let (_, result) = run(&mut fake, call);
+    let AdminResult::Created(created) = result else { panic!("{result:?}") };
+    assert!(created["late"].is_ok());
+    let asked = fake.seen.iter().filter(|seen| seen.key == ApiKey::CreateTopics).map(|seen| seen.at);
+    let asked: Vec<_> = asked.collect();
+    let waits: Vec<u64> = asked.windows(2).map(|pair| pair[1].since(pair[0]).as_millis()).collect();
+    assert!(waits.len() == 2 && waits.iter().all(|wait| (1000..1010).contains(wait)), "{waits:?}");
+}
+
+#[test]
+fn a_quota_that_refuses_until_the_time_is_over_is_why_the_call_failed() {
+    let mut fake = Fake::new(1, 1);
+    fake.handlers.insert(ApiKey::CreateTopics, throttled(usize::MAX));
+    let config = [("default.api.timeout.ms", "4500"), ("request.timeout.ms", "2000")];
+    let call =
+        caller(&config, |admin, now| admin.create_topics(now, one_topic(), false, TopicOptions::default()));
+    let (at, result) = run(&mut fake, call);
+    let error = error_of(result);
+    assert_eq!(error.class_simple(), "ThrottlingQuotaExceededException");
+    assert_eq!(error.message, "The throttling quota has been exceeded.");
+    assert_eq!((at, fake.count(ApiKey::CreateTopics)), (ms(4500), 5));
+}
+
+#[test]
+fn who_does_not_want_to_wait_for_a_quota_is_told_at_once() {
+    let mut fake = Fake::new(1, 1);
+    fake.handlers.insert(ApiKey::CreateTopics, throttled(usize::MAX));
+    let call = caller(&[], |admin, now| {
+        let options = TopicOptions { retry_on_quota_violation: false };
+        admin.create_topics(now, one_topic(), false, options)
+    });
+    let (_, result) = run(&mut fake, call);
+    assert_eq!(error_of(result).code, ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+    assert_eq!(fake.count(ApiKey::CreateTopics), 1);
 }
 
 #[test]
@@ -301,7 +368,10 @@ fn answers_that_are_damaged_break_nothing() {
 fn apis_that_the_broker_lacks_are_named() {
     let mut fake = Fake::new(1, 1);
     fake.versions.insert(ApiKey::CreateTopics, (90, 91));
-    let (_, result) = run(&mut fake, caller(&[], |admin, now| admin.create_topics(now, one_topic(), false)));
+    let (_, result) = run(
+        &mut fake,
+        caller(&[], |admin, now| admin.create_topics(now, one_topic(), false, TopicOptions::default())),
+    );
     let error = error_of(result);
     assert_eq!(error.class_simple(), "UnsupportedVersionException");
     assert_eq!(error.message, "The node does not support CREATE_TOPICS with version in range [90,91].");

@@ -26,7 +26,7 @@ use wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 
 use super::{
     Admin, AdminResult, Answer, CallId, CreatedTopic, Each, Link, NewPartitions, NewTopic, NextRequest, Op,
-    PartitionDescription, Route, Step, TopicDescription, TopicListing, all_failed, outcome,
+    PartitionDescription, Route, Step, TopicDescription, TopicListing, TopicOptions, all_failed, outcome,
 };
 use crate::error::ClientError;
 
@@ -56,29 +56,91 @@ impl Admin {
         self.begin(now, "describeTopicPartitions", Route::Any, Box::new(op))
     }
 
-    /// Makes topics.
-    pub fn create_topics(&mut self, now: Now, topics: Vec<NewTopic>, validate_only: bool) -> CallId {
+    /// Makes topics, or checks only whether they could be made.
+    pub fn create_topics(
+        &mut self,
+        now: Now,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+        options: TopicOptions,
+    ) -> CallId {
         if topics.is_empty() {
             return self.begin_done(AdminResult::Created(BTreeMap::new()));
         }
-        self.begin(now, "createTopics", Route::Controller, Box::new(CreateTopics { topics, validate_only }))
+        let op = CreateTopics { topics, validate_only, quota: QuotaRetry::new(options) };
+        self.begin(now, CreateTopics::NAME, Route::Controller, Box::new(op))
     }
 
     /// Deletes topics.
-    pub fn delete_topics(&mut self, now: Now, names: &[String]) -> CallId {
+    pub fn delete_topics(&mut self, now: Now, names: &[String], options: TopicOptions) -> CallId {
         if names.is_empty() {
             return self.begin_done(AdminResult::Done(BTreeMap::new()));
         }
-        self.begin(now, "deleteTopics", Route::Controller, Box::new(DeleteTopics { names: names.to_vec() }))
+        let op = DeleteTopics { names: names.to_vec(), quota: QuotaRetry::new(options) };
+        self.begin(now, DeleteTopics::NAME, Route::Controller, Box::new(op))
     }
 
     /// Adds partitions to topics.
-    pub fn create_partitions(&mut self, now: Now, topics: BTreeMap<String, NewPartitions>) -> CallId {
+    pub fn create_partitions(
+        &mut self,
+        now: Now,
+        topics: BTreeMap<String, NewPartitions>,
+        options: TopicOptions,
+    ) -> CallId {
         if topics.is_empty() {
             return self.begin_done(AdminResult::Done(BTreeMap::new()));
         }
-        self.begin(now, "createPartitions", Route::Controller, Box::new(CreatePartitions { topics }))
+        let op = CreatePartitions { topics, quota: QuotaRetry::new(options) };
+        self.begin(now, CreatePartitions::NAME, Route::Controller, Box::new(op))
     }
+}
+
+/// What a call makes of THROTTLING_QUOTA_EXCEEDED.
+#[derive(Clone)]
+struct QuotaRetry {
+    enabled: bool,
+    /// Why what is left was refused before.
+    exceeded: Option<ClientError>,
+}
+
+impl QuotaRetry {
+    fn new(options: TopicOptions) -> QuotaRetry {
+        QuotaRetry { enabled: options.retry_on_quota_violation, exceeded: None }
+    }
+
+    /// Takes those out of the results that shall be asked for again, and says why they were refused.
+    fn take<V>(&self, results: &mut Each<String, V>) -> Option<(Vec<String>, QuotaRetry)> {
+        let exceeded = |result: &Result<V, ClientError>| {
+            result.as_ref().err().filter(|e| e.code == ErrorCode::THROTTLING_QUOTA_EXCEEDED).cloned()
+        };
+        let why = results.values().find_map(exceeded).filter(|_| self.enabled)?;
+        let again: Vec<String> =
+            results.iter().filter(|(_, r)| exceeded(r).is_some()).map(|(name, _)| name.clone()).collect();
+        again.iter().for_each(|name| _ = results.remove(name));
+        Some((again, QuotaRetry { enabled: true, exceeded: Some(why) }))
+    }
+
+    /// The error of a call of which something is left. When its time is over because of the quota, that is the reason
+    /// (`maybeCompleteQuotaExceededException`).
+    fn error(&self, error: ClientError) -> ClientError {
+        match &self.exceeded {
+            Some(exceeded) if error.class == ErrorCode::REQUEST_TIMED_OUT.exception() => exceeded.clone(),
+            _ => error,
+        }
+    }
+}
+
+/// A request for what a quota refused, beside what is known of the rest. The connection waits for as long as the broker
+/// wants.
+fn again<V>(
+    name: &str,
+    op: Box<dyn Op>,
+    known: Each<String, V>,
+    result: fn(Each<String, V>) -> AdminResult,
+) -> Step {
+    let next = NextRequest { name: name.into(), route: Route::Controller, op };
+    let known = (!known.is_empty()).then(|| result(known));
+    Step::Next { known, next: vec![next], after_error: false }
 }
 
 #[derive(Clone)]
@@ -290,6 +352,11 @@ impl Op for DescribeTopicsByMetadata {
 struct CreateTopics {
     topics: Vec<NewTopic>,
     validate_only: bool,
+    quota: QuotaRetry,
+}
+
+impl CreateTopics {
+    const NAME: &str = "createTopics";
 }
 
 impl Op for CreateTopics {
@@ -342,10 +409,17 @@ impl Op for CreateTopics {
             created.insert(topic.name.to_string(), result);
         }
         let asked = self.topics.iter().map(|topic| &topic.name);
-        Step::Done(AdminResult::Created(unmentioned(created, asked, "topic")))
+        let mut created = unmentioned(created, asked, "topic");
+        let Some((names, quota)) = self.quota.take(&mut created) else {
+            return Step::Done(AdminResult::Created(created));
+        };
+        let topics = self.topics.drain(..).filter(|topic| names.contains(&topic.name)).collect();
+        let op = Box::new(CreateTopics { topics, validate_only: self.validate_only, quota });
+        again(CreateTopics::NAME, op, created, AdminResult::Created)
     }
 
     fn failed(&mut self, error: ClientError) -> AdminResult {
+        let error = self.quota.error(error);
         AdminResult::Created(all_failed(self.topics.iter().map(|topic| topic.name.clone()), &error))
     }
 }
@@ -353,6 +427,11 @@ impl Op for CreateTopics {
 #[derive(Clone)]
 struct DeleteTopics {
     names: Vec<String>,
+    quota: QuotaRetry,
+}
+
+impl DeleteTopics {
+    const NAME: &str = "deleteTopics";
 }
 
 impl Op for DeleteTopics {
@@ -387,10 +466,15 @@ impl Op for DeleteTopics {
             let result = outcome(topic.error_code, topic.error_message.as_deref(), || ());
             deleted.insert(topic.name.as_deref().unwrap_or_default().to_string(), result);
         }
-        Step::Done(AdminResult::Done(unmentioned(deleted, &self.names, "topic")))
+        let mut deleted = unmentioned(deleted, &self.names, "topic");
+        let Some((names, quota)) = self.quota.take(&mut deleted) else {
+            return Step::Done(AdminResult::Done(deleted));
+        };
+        again(DeleteTopics::NAME, Box::new(DeleteTopics { names, quota }), deleted, AdminResult::Done)
     }
 
     fn failed(&mut self, error: ClientError) -> AdminResult {
+        let error = self.quota.error(error);
         AdminResult::Done(all_failed(self.names.iter().cloned(), &error))
     }
 }
@@ -398,6 +482,11 @@ impl Op for DeleteTopics {
 #[derive(Clone)]
 struct CreatePartitions {
     topics: BTreeMap<String, NewPartitions>,
+    quota: QuotaRetry,
+}
+
+impl CreatePartitions {
+    const NAME: &str = "createPartitions";
 }
 
 impl Op for CreatePartitions {
@@ -433,10 +522,17 @@ impl Op for CreatePartitions {
             let result = outcome(topic.error_code, topic.error_message.as_deref(), || ());
             done.insert(topic.name.to_string(), result);
         }
-        Step::Done(AdminResult::Done(unmentioned(done, self.topics.keys(), "topic")))
+        let mut done = unmentioned(done, self.topics.keys(), "topic");
+        let Some((names, quota)) = self.quota.take(&mut done) else {
+            return Step::Done(AdminResult::Done(done));
+        };
+        let mut topics = core::mem::take(&mut self.topics);
+        topics.retain(|name, _| names.contains(name));
+        again(CreatePartitions::NAME, Box::new(CreatePartitions { topics, quota }), done, AdminResult::Done)
     }
 
     fn failed(&mut self, error: ClientError) -> AdminResult {
+        let error = self.quota.error(error);
         AdminResult::Done(all_failed(self.topics.keys().cloned(), &error))
     }
 }

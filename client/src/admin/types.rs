@@ -98,6 +98,19 @@ pub struct NewTopic {
     pub configs: BTreeMap<String, String>,
 }
 
+/// How partitions are made and deleted (`CreateTopicsOptions`, `DeleteTopicsOptions`, `CreatePartitionsOptions`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicOptions {
+    /// What THROTTLING_QUOTA_EXCEEDED refuses is asked for again until the call's time is over.
+    pub retry_on_quota_violation: bool,
+}
+
+impl Default for TopicOptions {
+    fn default() -> TopicOptions {
+        TopicOptions { retry_on_quota_violation: true }
+    }
+}
+
 /// A topic that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedTopic {
@@ -452,6 +465,7 @@ impl AdminResult {
             (Offsets(a), Offsets(b)) => Offsets(joined(a, b)),
             (LowWatermarks(a), LowWatermarks(b)) => LowWatermarks(joined(a, b)),
             (LogDirs(a), LogDirs(b)) => LogDirs(joined(a, b)),
+            (Created(a), Created(b)) => Created(joined(a, b)),
             (Done(a), Done(b)) => Done(joined(a, b)),
             (GroupDescriptions(a), GroupDescriptions(b)) => GroupDescriptions(joined(a, b)),
             (GroupOffsets(a), GroupOffsets(b)) => GroupOffsets(joined(a, b)),

@@ -15,7 +15,7 @@ use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use super::topic_filter::{TopicFilter, is_internal};
 use crate::admin::{
     ConfigEntry, ConfigResource, NewPartitions, NewTopic, PAGE, PartitionDescription, Reassignment,
-    TopicDescription, TopicListing,
+    TopicDescription, TopicListing, TopicOptions,
 };
 use crate::event::TopicPartition;
 
@@ -207,6 +207,9 @@ fn topic_configs(options: &Options) -> Result<BTreeMap<String, String>, Exceptio
     Ok(configs)
 }
 
+/// The tool says at once that a quota is exceeded.
+const NO_RETRY: TopicOptions = TopicOptions { retry_on_quota_violation: false };
+
 // --- actions
 
 fn create(s: &mut Session<'_>, options: &Options) -> Ran {
@@ -235,7 +238,7 @@ fn create(s: &mut Session<'_>, options: &Options) -> Ran {
         assignment,
         configs,
     };
-    let asked = s.ask(|admin, now| admin.create_topics(now, vec![topic], false))?;
+    let asked = s.ask(|admin, now| admin.create_topics(now, vec![topic], false, NO_RETRY))?;
     for result in result_of!(asked, Created).into_values() {
         match result {
             Ok(_) => s.line(format!("Created topic {name}.")),
@@ -271,14 +274,14 @@ fn alter(s: &mut Session<'_>, options: &Options) -> Ran {
         };
         wanted.insert(name, NewPartitions { count, assignment });
     }
-    let asked = s.ask(|admin, now| admin.create_partitions(now, wanted))?;
+    let asked = s.ask(|admin, now| admin.create_partitions(now, wanted, NO_RETRY))?;
     result_of!(asked, Done).into_values().try_for_each(got)?;
     Ok(())
 }
 
 fn delete(s: &mut Session<'_>, options: &Options) -> Ran {
     let names = existing_topics(s, options)?;
-    let asked = s.ask(|admin, now| admin.delete_topics(now, &names))?;
+    let asked = s.ask(|admin, now| admin.delete_topics(now, &names, NO_RETRY))?;
     result_of!(asked, Done).into_values().try_for_each(got)?;
     Ok(())
 }

@@ -7,12 +7,15 @@
 //! `reconnect.backoff.max.ms`, and a connection that is not made within `socket.connection.setup.timeout.ms` is
 //! given up.
 //!
+//! A broker that answers with a time to wait is sent nothing until that is over (KIP-219).
+//!
 //! What an owner sends carries a call of type `C`, which comes back exactly once in [`NetworkClient::next_done`].
 //! After each input the owner takes these, sends what it now can, and stores [`NetworkClient::next_deadline`].
 
 mod node;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -32,6 +35,7 @@ use crate::event::ClientEvent;
 use crate::io::{Input, Output, Outputs};
 use crate::metadata::{Metadata, MetadataSettings};
 use node::{InFlight, Kind, Node, State};
+use throttle::throttle_time;
 
 /// The client software that ApiVersions names.
 const SOFTWARE: (&str, &str) = ("apache-kafka-java", "4.3.1");
@@ -111,6 +115,8 @@ pub struct NetworkClient<C> {
     /// A metadata request is due and waits for a broker that it can be sent to.
     metadata_waits: bool,
     nodes: Vec<Node<C>>,
+    /// Whether some node is throttled.
+    throttled: bool,
     next_correlation: i32,
     done: VecDeque<Done<C>>,
     rng: Rng,
@@ -131,6 +137,7 @@ impl<C> NetworkClient<C> {
             metadata,
             metadata_waits: false,
             nodes: Vec::new(),
+            throttled: false,
             next_correlation: 0,
             done: VecDeque::new(),
             rng,
@@ -158,6 +165,9 @@ impl<C> NetworkClient<C> {
 
     /// Takes what concerns connections; everything else is the owner's.
     pub fn handle(&mut self, now: Instant, input: &Input, out: &mut Outputs) {
+        if self.throttled {
+            self.end_throttles(now);
+        }
         match input {
             Input::Connected { conn } => self.connected(now, *conn, out),
             Input::ConnectFailed { conn, why } => self.closed(now, *conn, *why, out),
@@ -522,6 +532,10 @@ impl<C> NetworkClient<C> {
             return self.drop_connection(now, at, false, out);
         }
         let InFlight { correlation, key, version, kind, .. } = node.in_flight.pop_front().expect("just seen");
+        if let Some(time) = throttle_time(frame, key, version) {
+            node.throttle(now + time);
+            self.throttled = true;
+        }
         match kind {
             Kind::Call(call) => {
                 let outcome = Outcome::Answered(frame.clone());
@@ -530,6 +544,14 @@ impl<C> NetworkClient<C> {
             }
             Kind::Metadata => self.metadata_answered(now, at, version, frame, out),
             Kind::Versions => self.versions_answered(now, at, version, frame, out),
+        }
+    }
+
+    /// Brokers that wanted to be left alone may be sent to again when their time is over.
+    fn end_throttles(&mut self, now: Instant) {
+        self.throttled = false;
+        for node in &mut self.nodes {
+            self.throttled |= node.is_throttled(now);
         }
     }
 

@@ -9,6 +9,7 @@ use wire::frame::ResponseHeader;
 use wire::messages::api_versions_response::ApiVersionsResponse;
 use wire::{ApiKey, DecodeError, Message, Reader, Rope, VersionRange};
 
+use super::sooner;
 use crate::Rng;
 use crate::backoff::Backoff;
 
@@ -86,6 +87,8 @@ pub(super) struct Node<C> {
     pub setup_timeout: Nanos,
     /// Somebody waits for its backoff to end.
     pub wanted: bool,
+    /// It asked to be left alone until then.
+    throttled_until: Option<Instant>,
     reconnect_after: Nanos,
     failures: u32,
     setup_failures: u32,
@@ -108,6 +111,7 @@ impl<C> Node<C> {
             last_used: Instant(0),
             setup_timeout: setup.after(0, rng),
             wanted: false,
+            throttled_until: None,
             reconnect_after: Nanos::ZERO,
             failures: 0,
             setup_failures: 0,
@@ -117,7 +121,18 @@ impl<C> Node<C> {
     }
 
     pub fn can_send(&self, max_in_flight: usize) -> bool {
-        self.state == State::Ready && self.in_flight.len() < max_in_flight
+        self.state == State::Ready && self.in_flight.len() < max_in_flight && self.throttled_until.is_none()
+    }
+
+    /// Nothing is sent to it until then; a longer time that it asked for before holds.
+    pub fn throttle(&mut self, until: Instant) {
+        self.throttled_until = self.throttled_until.max(Some(until));
+    }
+
+    /// Whether it is still to be left alone; forgets that it was, once it is not.
+    pub fn is_throttled(&mut self, now: Instant) -> bool {
+        self.throttled_until = self.throttled_until.filter(|until| *until > now);
+        self.throttled_until.is_some()
     }
 
     pub fn can_connect(&self, now: Instant) -> bool {
@@ -182,6 +197,10 @@ impl<C> Node<C> {
     }
 
     pub fn deadline(&self, max_idle: Nanos) -> Option<Instant> {
+        sooner(self.throttled_until, self.connection_deadline(max_idle))
+    }
+
+    fn connection_deadline(&self, max_idle: Nanos) -> Option<Instant> {
         match self.state {
             State::Disconnected if self.wanted => self.reconnect_at(),
             State::Disconnected => None,

@@ -1,14 +1,18 @@
 //! Connections: handshake, time-outs, backoff.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use wire::ApiKey;
 use wire::drive::{Instant, Nanos};
+use wire::frame::encode_response;
+use wire::messages::produce_request::ProduceRequest;
+use wire::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use wire::{ApiKey, Message};
 
 use crate::event::ClientEvent;
 use crate::io::Process;
-use crate::testing::{Fake, bootstrap, ms, rng, settings, topic};
+use crate::testing::{Fake, TOPIC_ID, bootstrap, ms, rng, settings, topic};
 use crate::workload::{ProducerClient, ProducerSpec, Rate};
 
 fn producer(config: &[(&str, &str)]) -> Process {
@@ -132,4 +136,36 @@ fn a_client_whose_brokers_are_all_gone_begins_again_at_its_bootstrap_servers() {
     let before = fake.acked().len();
     fake.run(&mut shop, ms(9000));
     assert!(fake.acked().len() > before + 20);
+}
+
+#[test]
+fn a_broker_that_says_so_is_left_alone() {
+    let mut fake = Fake::new(1, 1);
+    let mut answered = 0;
+    let handler = move |version, correlation, r: &mut wire::Reader<'_>| {
+        ProduceRequest::decode(r, version).unwrap();
+        answered += 1;
+        let part = PartitionProduceResponse { base_offset: answered, ..PartitionProduceResponse::default() };
+        let topic = TopicProduceResponse {
+            topic_id: TOPIC_ID,
+            partition_responses: vec![part],
+            ..TopicProduceResponse::default()
+        };
+        // The third answer tells of three seconds.
+        let throttle_time_ms = if answered == 3 { 3000 } else { 0 };
+        let response =
+            ProduceResponse { responses: vec![topic], throttle_time_ms, ..ProduceResponse::default() };
+        Some(encode_response(ApiKey::Produce, version, correlation, &response).unwrap())
+    };
+    fake.handlers.insert(ApiKey::Produce, Box::new(handler));
+    let mut shop = producer(&[("enable.idempotence", "false"), ("metadata.max.age.ms", "1000")]);
+    fake.start(&mut shop);
+    fake.run(&mut shop, ms(6000));
+    let at: Vec<Instant> =
+        fake.seen.iter().filter(|seen| seen.key == ApiKey::Produce).map(|seen| seen.at).collect();
+    let waited = at[3].since(at[2]).as_millis();
+    assert!((3000..3010).contains(&waited), "{waited} ms");
+    let between = |seen: &&crate::testing::Seen| seen.at > at[2] && seen.at < at[3];
+    assert_eq!(fake.seen.iter().find(between), None, "nor is anything else asked of it");
+    assert!(at.len() > 15, "then it goes on as before");
 }

@@ -412,8 +412,12 @@ fn answers_that_are_damaged_break_nothing() {
         // Once the answers are whole again, everything gets its outcome.
         fake.mangle = None;
         fake.run(&mut shop, ms(200_000));
-        let told = fake.acked().len() + fake.failed().len();
-        assert_eq!(told, 200, "seed {seed}");
+        let told = |fake: &Fake| fake.acked().len() + fake.failed().len();
+        if told(&fake) < 200 {
+            // A damaged answer may have said to leave the broker alone, at most for 25 days.
+            fake.run(&mut shop, ms(26 * 24 * 3_600_000));
+        }
+        assert_eq!(told(&fake), 200, "seed {seed}");
     }
 }
 
