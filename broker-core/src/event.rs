@@ -520,6 +520,15 @@ pub enum Event {
         /// Bytes after.
         bytes_after: u64,
     },
+    /// A client went over a quota and was told to wait, for the first time since it has that quota.
+    ClientThrottled {
+        /// Its `client.id`.
+        client_id: Arc<str>,
+        /// The quota, for example `producer_byte_rate`.
+        quota: &'static str,
+        /// How long it has to wait.
+        throttle_ms: u64,
+    },
     /// Anything that Kafka logs as a warning or an error and that no other event says.
     Warning {
         /// In words.

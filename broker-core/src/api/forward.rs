@@ -12,10 +12,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use wire::drive::{Instant, Nanos};
 use wire::error::ErrorCode;
-use wire::frame::encode_request;
+use wire::frame::{ResponseHeader, encode_request};
 use wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::messages::{CreateTopicsRequest, EnvelopeRequest, EnvelopeResponse};
-use wire::{Message, Reader, Rope};
+use wire::{ApiKey, Message, Reader, Rope};
 
 use super::refusal::refuse;
 use crate::ctx::Ctx;
@@ -225,6 +225,10 @@ impl Forwarder {
         let Some(pending) = self.pending.remove(&id) else { return };
         match (pending.origin, result) {
             (Origin::Client(token), Ok(response)) => {
+                // What the controller tells a client to wait, this broker makes it wait (`sendForwardedResponse`).
+                if let Some(throttle) = throttle_of(token, &response) {
+                    ctx.net.throttle(token, ctx.now.mono + throttle);
+                }
                 ctx.net.respond_bytes(ctx.out, token, Rope::from(response));
             }
             (Origin::Client(token), Err(error)) => refuse(ctx, token, &pending.data, error),
@@ -264,6 +268,23 @@ fn send(ctx: &mut Ctx<'_>, id: u64, pending: &Pending, to: Peer) {
     let timeout = ctx.config.lifecycle.controller_socket_timeout.min(RETRY_TIMEOUT);
     let call = Call::Forward(ForwardCall { id });
     ctx.net.call(ctx.now, ctx.out, to, &request, 0, timeout, call);
+}
+
+/// The time to wait in a response of the controller: those with a quota of its have it first, if the version has it.
+fn throttle_of(token: RequestToken, response: &[u8]) -> Option<Nanos> {
+    let since = match token.key {
+        ApiKey::CreateTopics => 2,
+        ApiKey::DeleteTopics => 1,
+        ApiKey::CreatePartitions => 0,
+        _ => return None,
+    };
+    if token.version < since {
+        return None;
+    }
+    let mut reader = Reader::from_slice(response);
+    ResponseHeader::decode(&mut reader, token.key, token.version).ok()?;
+    let ms = u64::try_from(reader.i32().ok()?).ok()?;
+    (ms > 0).then(|| Nanos::from_millis(ms))
 }
 
 /// The four bytes of `10.0.0.7`.

@@ -75,6 +75,16 @@ impl Answer {
         }
     }
 
+    /// How long its client has to wait, in milliseconds, where a quota of the controller may want that.
+    pub fn set_throttle_time(&mut self, ms: i32) {
+        match self {
+            Answer::CreateTopics(r) => r.throttle_time_ms = ms,
+            Answer::DeleteTopics(r) => r.throttle_time_ms = ms,
+            Answer::CreatePartitions(r) => r.throttle_time_ms = ms,
+            _ => unreachable!("only changes of partitions have a quota"),
+        }
+    }
+
     /// The same answer, but everything in it failed: what the request would be told by `Request.getErrorResponse`.
     pub fn failed(mut self, error: &ApiError) -> Answer {
         let code = error.code.0;

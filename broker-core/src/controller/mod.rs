@@ -58,6 +58,7 @@ use crate::ctx::Ctx;
 use crate::event::{ChangeReason, Event, FenceReason};
 use crate::metadata::MetadataImage;
 use crate::net::{Peer, RequestToken};
+use crate::quota::clients::MutationQuota;
 use crate::raft::{AppendError, AppendedAt};
 
 /// How many records go into one batch of the metadata log.
@@ -77,6 +78,8 @@ struct Outcome {
     clean_shutdown: bool,
     /// A broker that is in controlled shutdown as of the last of these records.
     controlled_shutdown: Option<i32>,
+    /// Its client went over a quota, and has to wait until then.
+    throttled_until: Option<Instant>,
 }
 
 impl Outcome {
@@ -88,6 +91,7 @@ impl Outcome {
             fence: FenceReason::Requested,
             clean_shutdown: true,
             controlled_shutdown: None,
+            throttled_until: None,
         }
     }
 }
@@ -98,6 +102,7 @@ struct Waiting {
     offset: i64,
     token: RequestToken,
     answer: Answer,
+    throttled_until: Option<Instant>,
 }
 
 /// When periodic tasks are due. `None`: never.
@@ -251,9 +256,18 @@ impl Controller {
             refuse(ctx, token, blank, &not_controller(leader));
             return Ok(());
         };
-        let mut env =
-            Env { now: ctx.now, config: ctx.config, rng: &mut *ctx.rng, next_offset: log.next_offset() };
-        let outcome = process(&mut active.state, &mut env, token, reader)?;
+        let mut env = Env {
+            now: ctx.now,
+            config: ctx.config,
+            rng: &mut *ctx.rng,
+            next_offset: log.next_offset(),
+            mutations: ctx.net.mutation_quota(ctx.now.mono, token),
+        };
+        let mut outcome = process(&mut active.state, &mut env, token, reader)?;
+        if let Some(violation) = env.mutations.violation() {
+            ctx.net.tell_violation(ctx.out, token, &violation);
+            outcome.throttled_until = Some(ctx.now.mono + violation.throttle);
+        }
         self.perform(ctx, log, Some(token), outcome);
         Ok(())
     }
@@ -267,8 +281,8 @@ impl Controller {
             ctx.event(|| event);
         }
         while active.waiting.front().is_some_and(|w| w.offset <= up_to) {
-            let Waiting { token, answer, .. } = active.waiting.pop_front().expect("it was just there");
-            answer.send(ctx.net, ctx.out, token);
+            let waiting = active.waiting.pop_front().expect("it was just there");
+            send(ctx, waiting.token, waiting.answer, waiting.throttled_until);
         }
     }
 
@@ -321,8 +335,13 @@ impl Controller {
         task: impl FnOnce(&mut Active, &mut Env<'_>) -> Option<Outcome>,
     ) {
         let Some(active) = &mut self.active else { return };
-        let mut env =
-            Env { now: ctx.now, config: ctx.config, rng: &mut *ctx.rng, next_offset: log.next_offset() };
+        let mut env = Env {
+            now: ctx.now,
+            config: ctx.config,
+            rng: &mut *ctx.rng,
+            next_offset: log.next_offset(),
+            mutations: MutationQuota::UNBOUNDED,
+        };
         if let Some(outcome) = task(active, &mut env) {
             self.perform(ctx, log, None, outcome);
         }
@@ -353,10 +372,16 @@ impl Controller {
             active.state.heartbeats.enter_controlled_shutdown(broker, active.last_appended);
         }
         let Some(token) = token else { return };
+        let Outcome { answer, throttled_until, .. } = outcome;
         if active.last_appended <= active.last_committed {
-            outcome.answer.send(ctx.net, ctx.out, token);
+            send(ctx, token, answer, throttled_until);
         } else {
-            active.waiting.push_back(Waiting { offset: active.last_appended, token, answer: outcome.answer });
+            active.waiting.push_back(Waiting {
+                offset: active.last_appended,
+                token,
+                answer,
+                throttled_until,
+            });
         }
     }
 
@@ -534,6 +559,18 @@ fn blank(token: RequestToken, reader: &mut Reader<'_>) -> Result<Answer, DecodeE
         }
         other => unreachable!("the controller does not serve {other}"),
     })
+}
+
+/// Sends an answer. A client that has to wait hears for how long from now on; one whose broker passed the request on is
+/// made to wait by its broker.
+fn send(ctx: &mut Ctx<'_>, token: RequestToken, mut answer: Answer, throttled_until: Option<Instant>) {
+    if let Some(until) = throttled_until.filter(|until| *until > ctx.now.mono) {
+        answer.set_throttle_time(until.since(ctx.now.mono).as_millis() as i32);
+        if token.envelope.is_none() {
+            ctx.net.throttle(token, until);
+        }
+    }
+    answer.send(ctx.net, ctx.out, token);
 }
 
 /// Tells who asked that it failed. A broker that passed the request on in an Envelope is told so itself: it looks for

@@ -1,6 +1,6 @@
 //! AlterClientQuotas (49, KIP-546). `ClientQuotaControlManager`.
 //!
-//! Quotas are kept and told; brokers do not throttle by them yet.
+//! Quotas are kept and told; what holds clients to them is in [`crate::quota`].
 
 use alloc::collections::BTreeMap;
 use alloc::format;

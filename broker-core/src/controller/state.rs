@@ -21,6 +21,7 @@ use crate::metadata::{
     BrokerRegistration, ImageDelta, MetadataImage, NO_LEADER, PartitionRegistration, TopicIdPartition,
     directory,
 };
+use crate::quota::clients::MutationQuota;
 
 /// What an operation may use besides the state.
 pub(super) struct Env<'a> {
@@ -29,9 +30,17 @@ pub(super) struct Env<'a> {
     pub rng: &'a mut Rng,
     /// The offset that the next appended record will have.
     pub next_offset: i64,
+    /// What the client's quota says to partitions that are made or deleted.
+    pub mutations: MutationQuota<'a>,
 }
 
 impl Env<'_> {
+    /// Partitions are to be made or deleted: the client's quota for that.
+    pub fn change_partitions(&mut self, count: usize) -> Result<(), ApiError> {
+        // The clients show the code's own text.
+        self.mutations.record(count).map_err(|_| ApiError::bare(ErrorCode::THROTTLING_QUOTA_EXCEEDED))
+    }
+
     /// A number below `bound`, evenly.
     pub fn draw(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "nothing to draw from");

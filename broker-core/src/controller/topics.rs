@@ -78,6 +78,7 @@ impl State {
         self.add_clear_elr_records(&mut config_records);
 
         let partitions = self.new_partitions(env, topic)?;
+        env.change_partitions(partitions.len())?;
         let topic_id = env.uuid();
         let mut records: Vec<MetadataRecord> = Vec::new();
         records.push(TopicRecord { name: name.to_string(), topic_id }.into());
@@ -264,7 +265,7 @@ impl State {
     /// DeleteTopics (20).
     pub fn delete_topics(
         &mut self,
-        env: &Env<'_>,
+        env: &mut Env<'_>,
         request: &DeleteTopicsRequest<'_>,
         version: i16,
     ) -> Outcome {
@@ -276,16 +277,18 @@ impl State {
         let mut deleted = BTreeSet::new();
         for &(name, topic_id) in &asked {
             let times = asked.iter().filter(|&&other| other == (name, topic_id)).count();
-            let outcome = match self.topic_to_delete(env, name, topic_id, times > 1, version) {
+            let found = match self.topic_to_delete(env, name, topic_id, times > 1, version) {
                 Ok(id) if !deleted.insert(id) => Err(ApiError::new(
                     ErrorCode::INVALID_REQUEST,
                     "The provided topic name maps to an ID that was already supplied.",
                 )),
                 other => other,
             };
+            let topic = found.as_ref().ok().and_then(|&id| self.image.topics.topic(id));
+            let partitions = topic.map_or(0, |topic| topic.partitions.len());
+            let outcome = found.and_then(|id| env.change_partitions(partitions).map(|()| id));
             let (error_code, error_message) =
                 code_and_text(&outcome.as_ref().map(|_| ()).map_err(Clone::clone));
-            let topic = outcome.as_ref().ok().and_then(|&id| self.image.topics.topic(id));
             let name = topic.map(|t| &*t.name).or(name).map(owned);
             let topic_id = topic.map_or(topic_id, |t| t.id);
             let response = DeletableTopicResult { name, topic_id, error_code, error_message };
@@ -383,16 +386,18 @@ impl State {
         let additional = request.count - present;
         let first = topic.partitions.first_key_value().map(|(_, p)| p.replicas.len());
         let replication_factor = first.ok_or_else(|| ApiError::bare(ErrorCode::UNKNOWN_SERVER_ERROR))?;
+        if let Some(assignments) = &request.assignments
+            && assignments.len() != additional as usize
+        {
+            let text = format!(
+                "Attempted to add {additional} additional partition(s), but only {} assignment(s) were specified.",
+                assignments.len()
+            );
+            return Err(ApiError::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, text));
+        }
+        env.change_partitions(additional as usize)?;
         let partitions = match &request.assignments {
             Some(assignments) => {
-                if assignments.len() != additional as usize {
-                    let text = format!(
-                        "Attempted to add {additional} additional partition(s), but only {} assignment(s) were \
-                         specified.",
-                        assignments.len()
-                    );
-                    return Err(ApiError::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, text));
-                }
                 let register =
                     |(i, assigned): (usize, &create_partitions_request::CreatePartitionsAssignment)| {
                         self.validate_assignment(&assigned.broker_ids, Some(replication_factor))?;

@@ -14,7 +14,7 @@ use wire::records::{
 pub type QuotaEntity = Vec<(Arc<str>, Option<Arc<str>>)>;
 
 /// Quotas of clients (KIP-546): for each entity the quotas by key. Values are the bits of an IEEE 754 double, since
-/// the core does not calculate with them.
+/// the image does not calculate with them.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ClientQuotasImage {
     /// The quotas.

@@ -2,10 +2,12 @@
 //!
 //! One request at a time is handled, as Kafka mutes a channel from the moment a request is read until its answer is on
 //! its way. What arrives meanwhile waits in a short queue; the driver is asked to pause when the queue is full, or when
-//! the peer does not read its answers.
+//! the peer does not read its answers. A client that went over a quota stays muted after its answer for as long as it was
+//! told to wait.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use wire::Rope;
 use wire::drive::{ConnId, Instant};
@@ -36,6 +38,18 @@ pub(super) struct Inbound {
     queue: VecDeque<Rope>,
     queued_bytes: usize,
     last_active: Instant,
+    /// Who sent the request being handled; only kept while quotas are measured.
+    client: Option<Client>,
+    /// The request being handled leaves the connection muted until then.
+    throttled_until: Option<Instant>,
+}
+
+/// What quotas want to know of a request.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub id: Arc<str>,
+    /// Header and body.
+    pub request_bytes: usize,
 }
 
 impl Inbound {
@@ -49,6 +63,8 @@ impl Inbound {
             queue: VecDeque::new(),
             queued_bytes: 0,
             last_active: now,
+            client: None,
+            throttled_until: None,
         }
     }
 
@@ -86,6 +102,37 @@ impl Inbound {
             out.items.push(Output::Pause { conn });
         }
         None
+    }
+
+    /// Who sent the request that is about to be handled, and how large it is.
+    pub(super) fn note_client(&mut self, id: &str, request_bytes: usize) {
+        match &mut self.client {
+            Some(client) if *client.id == *id => client.request_bytes = request_bytes,
+            client => *client = Some(Client { id: id.into(), request_bytes }),
+        }
+    }
+
+    /// Who sent the request being handled; absent if nobody noted it.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    /// Nothing further is taken until then, but for the answer to the request being handled.
+    pub(super) fn throttle(&mut self, until: Instant) {
+        assert!(self.muted, "the channel of {} is throttled by a request that is being handled", self.peer);
+        self.throttled_until = self.throttled_until.max(Some(until));
+    }
+
+    /// Until when it stays muted after its answer.
+    #[inline]
+    pub(super) fn throttled_until(&self) -> Option<Instant> {
+        self.throttled_until
+    }
+
+    /// The time that its client had to wait is over. Whether the next one is there and may be taken.
+    pub(super) fn end_throttle(&mut self) -> bool {
+        assert!(self.throttled_until.take().is_some(), "the channel of {} is not throttled", self.peer);
+        self.unmute()
     }
 
     /// The request being handled is answered. Whether the next one is there and may be taken.

@@ -11,9 +11,10 @@
 mod call;
 mod inbound;
 mod outbound;
+mod throttle;
 mod token;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::hash::{BuildHasherDefault, Hasher};
@@ -32,6 +33,7 @@ pub use token::{EnvelopeToken, RequestToken};
 use crate::config::NodeConfig;
 use crate::event::Event;
 use crate::io::{Listener, Output, Outputs};
+use crate::quota::clients::ClientQuotas;
 use inbound::Inbound;
 use outbound::Channel;
 
@@ -140,6 +142,9 @@ pub struct Net {
     calls_due: Option<Instant>,
     /// Not later than the next connection that has idled too long.
     idle_due: Option<Instant>,
+    quotas: ClientQuotas,
+    /// Inbound connections that are answered and stay muted, and until when.
+    throttled: BTreeSet<(Instant, ConnId)>,
 }
 
 impl Net {
@@ -159,6 +164,8 @@ impl Net {
             setup_timeout_max: config.connection_setup_timeout_max,
             calls_due: None,
             idle_due: None,
+            quotas: ClientQuotas::new(config),
+            throttled: BTreeSet::new(),
         }
     }
 
@@ -260,7 +267,9 @@ impl Net {
         if let Some(frame) = frame {
             out.items.push(Output::Send { conn: token.conn, frame });
         }
-        if inbound.unmute() {
+        if let Some(until) = inbound.throttled_until() {
+            self.throttled.insert((until, token.conn));
+        } else if inbound.unmute() {
             self.ready.push_back(token.conn);
         }
     }
@@ -444,14 +453,20 @@ impl Net {
     /// Not later than the next thing to do without an input.
     #[inline]
     pub fn deadline(&self) -> Option<Instant> {
-        match (self.calls_due, self.idle_due) {
+        let due = match (self.calls_due, self.idle_due) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
+        };
+        match self.throttled.first() {
+            Some(&(until, _)) => Some(due.map_or(until, |due| due.min(until))),
+            None => due,
         }
     }
 
-    /// Ends calls whose time is up, reconnects after backoffs, and closes connections that idle.
+    /// Ends calls whose time is up, reconnects after backoffs, closes connections that idle, and takes requests again
+    /// from clients that have waited for as long as their quota wanted.
     pub fn on_timer(&mut self, now: Now, out: &mut Outputs) {
+        self.end_throttles(now.mono);
         if self.calls_due.is_some_and(|due| due <= now.mono) {
             self.expire_calls(now.mono, out);
         }

@@ -121,6 +121,63 @@ fn answers_that_jam_stop_requests_until_they_flow() {
     assert_eq!(said(&mut out), ["resume 1"]);
 }
 
+/// Requests of the client `c` may have 1,000 bytes a second.
+fn limited(net: &mut Net, key: &str) {
+    let mut image = crate::metadata::ClientQuotasImage::default();
+    let entity = alloc::vec![("client-id".into(), Some("c".into()))];
+    image.entities.entry(entity).or_default().insert(key.into(), 1_000f64.to_bits());
+    net.set_client_quotas(&image);
+}
+
+#[test]
+fn a_throttled_connection_is_answered_and_stays_muted() {
+    let (mut net, mut out) = net();
+    out.events_wanted = true;
+    net.accepted(at(0), ConnId(1), Listener::Broker, "10.0.0.7".into());
+    arrives(&mut net, &mut out, "a");
+    assert!(!net.measures_clients());
+    assert_eq!(net.throttle_produce(at(0).mono, &mut out, token(1)), 0);
+    limited(&mut net, "producer_byte_rate");
+    assert!(net.measures_clients());
+    assert_eq!(net.throttle_produce(at(0).mono, &mut out, token(1)), 0, "nobody noted whose request it is");
+    net.note_client(ConnId(1), "c", 12_000);
+    assert_eq!(net.throttle_produce(at(0).mono, &mut out, token(1)), 2_000);
+    let told = out.items.pop();
+    let first =
+        Event::ClientThrottled { client_id: "c".into(), quota: "producer_byte_rate", throttle_ms: 2_000 };
+    assert!(matches!(told, Some(Output::Event(event)) if event == first));
+    net.respond(&mut out, token(1), &ApiVersionsResponse::default());
+    assert_eq!(said(&mut out), ["send 1"], "the answer does not wait");
+    assert_eq!(arrives(&mut net, &mut out, "b"), None);
+    assert_eq!(net.deadline(), Some(at(2_000).mono));
+    net.on_timer(at(1_999), &mut out);
+    assert_eq!(next(&mut net, &mut out), None);
+    net.on_timer(at(2_000), &mut out);
+    assert_eq!(next(&mut net, &mut out).as_deref(), Some("b"));
+    net.respond_nothing(&mut out, token(1));
+    assert_eq!(
+        arrives(&mut net, &mut out, "c").as_deref(),
+        Some("c"),
+        "it is a connection like any other again"
+    );
+}
+
+#[test]
+fn a_throttled_connection_may_go() {
+    let (mut net, mut out) = net();
+    net.accepted(at(0), ConnId(1), Listener::Broker, "10.0.0.7".into());
+    arrives(&mut net, &mut out, "a");
+    limited(&mut net, "consumer_byte_rate");
+    net.note_client(ConnId(1), "c", 0);
+    assert_eq!(net.most_to_fetch(at(0).mono, token(1)), 10_000);
+    assert_eq!(net.throttle_fetch(at(0).mono, &mut out, token(1), 10_000), None);
+    assert_eq!(net.throttle_fetch(at(0).mono, &mut out, token(1), 1_000), Some(1_000));
+    net.respond_nothing(&mut out, token(1));
+    net.closed(at(10), ConnId(1), ConnError::Closed);
+    net.on_timer(at(1_000), &mut out);
+    assert_eq!(next(&mut net, &mut out), None);
+}
+
 #[test]
 #[should_panic(expected = "answered twice")]
 fn a_second_answer_is_a_bug() {

@@ -64,6 +64,16 @@ fn group_request(
     Ok(())
 }
 
+/// Keeps whose request it is while quotas are measured. The reader stands at its header.
+#[inline]
+fn note_client(ctx: &mut Ctx<'_>, conn: ConnId, mut reader: Reader<'_>, bytes: usize) {
+    if ctx.net.measures_clients()
+        && let Ok(header) = RequestHeader::decode(&mut reader)
+    {
+        ctx.net.note_client(conn, header.client_id.as_deref().unwrap_or(""), bytes);
+    }
+}
+
 impl Core {
     /// Handles a request. One that cannot be read closes its connection.
     pub(super) fn request(&mut self, ctx: &mut Ctx<'_>, conn: ConnId, listener: Listener, frame: Rope) {
@@ -76,6 +86,7 @@ impl Core {
             Err(why) => return ctx.net.close(ctx.out, conn, why),
         };
         let token = incoming.token;
+        note_client(ctx, conn, Reader::new(&frame), frame.len());
         if let Err(e) = self.route(ctx, &incoming, &frame) {
             let why = alloc::format!(
                 "Error getting request for apiKey: {}, apiVersion: {}: {e}",
@@ -231,6 +242,7 @@ impl Core {
             ctx.net.respond(ctx.out, token, &refused);
             return Ok(());
         };
+        note_client(ctx, token.conn, Reader::from_slice(&request.request_data), request.request_data.len());
         let mut reader = Reader::from_slice(&request.request_data);
         reader.skip(inner.body_at)?;
         self.controller_request(ctx, inner.token, &mut reader)

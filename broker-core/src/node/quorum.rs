@@ -99,6 +99,9 @@ impl Core {
         for id in &delta.brokers {
             set_endpoint(ctx, &self.image, *id);
         }
+        if delta.everything || delta.client_quotas {
+            ctx.net.set_client_quotas(&self.image.client_quotas);
+        }
         if let Some(role) = &mut self.controller
             && (delta.everything || delta.features || delta.controllers.contains(&me))
         {

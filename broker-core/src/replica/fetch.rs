@@ -121,7 +121,7 @@ impl Read {
     }
 
     /// Whether an incremental response must list the partition.
-    fn must_respond(&self, entry: &Entry) -> bool {
+    pub(super) fn must_respond(&self, entry: &Entry) -> bool {
         !self.records.is_empty()
             || self.high_watermark != entry.told_high_watermark
             || self.log_start_offset != entry.told_log_start
@@ -171,7 +171,10 @@ impl ReplicaManager {
             self.sets.uncache(at);
             kind = FetchKind::Sessionless;
         }
-        let max_bytes = request.max_bytes.min(self.settings.client_fetch_max_bytes);
+        let mut max_bytes = request.max_bytes.min(self.settings.client_fetch_max_bytes);
+        if follower.is_none() {
+            max_bytes = max_bytes.min(ctx.net.most_to_fetch(ctx.now.mono, token));
+        }
         let op = FetchOp {
             token,
             kind,
@@ -524,7 +527,7 @@ impl ReplicaManager {
         }
     }
 
-    fn drop_set(&mut self, at: SetIx) {
+    pub(super) fn drop_set(&mut self, at: SetIx) {
         for entry in 0..self.sets.get(at).slots() {
             let Some(ix) = self.sets.get(at).live_entry(entry).and_then(|e| e.at) else { continue };
             self.settle_follower(at, entry);
@@ -554,6 +557,10 @@ impl ReplicaManager {
     ) {
         for read in &mut reads {
             self.adapt_to_version(at, read, op.token.version);
+        }
+        if let Some(ms) = self.throttle_client(ctx, image, at, op, &reads) {
+            self.answer_throttled(ctx, at, op, ms);
+            return self.recycle(reads);
         }
         let session_id = match op.kind {
             FetchKind::Sessionless => INVALID_SESSION_ID,
@@ -665,11 +672,37 @@ impl ReplicaManager {
         session_id: i32,
         reads: &mut [Read],
     ) -> Option<usize> {
-        let set = self.sets.get(at);
         let mut throttled =
-            (set.follower.is_some() && self.quotas.leader.is_used()).then(FetchResponse::default);
-        let mut response = FetchResponse { session_id, ..FetchResponse::default() };
+            (self.sets.get(at).follower.is_some() && self.quotas.leader.is_used()).then(Vec::new);
         let mut hints: Vec<LeaderHint<'_>> = Vec::new();
+        let responses = self.topic_responses(image, at, op, reads, &mut hints, throttled.as_mut());
+        let mut response = FetchResponse { session_id, responses, ..FetchResponse::default() };
+        for hint in &hints {
+            let Some(node) = &hint.node else { continue };
+            response.node_endpoints.push(NodeEndpoint {
+                node_id: hint.leader,
+                host: Cow::Borrowed(node.host),
+                port: i32::from(node.port),
+                rack: node.rack.map(Cow::Borrowed),
+            });
+        }
+        ctx.net.respond(ctx.out, op.token, &response);
+        throttled.map(|responses| size_of(op.token.version, responses))
+    }
+
+    /// What a response says of partitions. It takes the records out of `reads`, and puts what is listed as throttled into
+    /// `throttled` as well.
+    pub(super) fn topic_responses<'s>(
+        &'s self,
+        image: &'s MetadataImage,
+        at: SetIx,
+        op: FetchOp,
+        reads: &mut [Read],
+        hints: &mut Vec<LeaderHint<'s>>,
+        mut throttled: Option<&mut Vec<FetchableTopicResponse<'s>>>,
+    ) -> Vec<FetchableTopicResponse<'s>> {
+        let set = self.sets.get(at);
+        let mut responses = Vec::new();
         for unknown in [false, true] {
             for read in reads.iter_mut().filter(|r| r.unknown == unknown) {
                 let entry = set.entry(read.entry);
@@ -683,27 +716,17 @@ impl ReplicaManager {
                     let hint = self.leader_hint(image, entry.topic.as_ref(), entry.wanted.partition);
                     data.current_leader =
                         LeaderIdAndEpoch { leader_id: hint.leader, leader_epoch: hint.leader_epoch };
-                    LeaderHint::add(&mut hints, hint);
+                    LeaderHint::add(hints, hint);
                 }
                 if let Some(throttled) = &mut throttled
                     && self.is_listed(entry)
                 {
-                    push_partition(&mut throttled.responses, &entry.topic, data.clone());
+                    push_partition(throttled, &entry.topic, data.clone());
                 }
-                push_partition(&mut response.responses, &entry.topic, data);
+                push_partition(&mut responses, &entry.topic, data);
             }
         }
-        for hint in &hints {
-            let Some(node) = &hint.node else { continue };
-            response.node_endpoints.push(NodeEndpoint {
-                node_id: hint.leader,
-                host: Cow::Borrowed(node.host),
-                port: i32::from(node.port),
-                rack: node.rack.map(Cow::Borrowed),
-            });
-        }
-        ctx.net.respond(ctx.out, op.token, &response);
-        throttled.map(|throttled| size_of(op.token.version, &throttled))
+        responses
     }
 
     // --- followers
@@ -950,7 +973,8 @@ fn partition_data(entry: &Entry, isolation: Isolation, read: &mut Read) -> Parti
 }
 
 /// The size of a response as Kafka's `FetchResponse.sizeOf` counts it.
-fn size_of(version: i16, response: &FetchResponse<'_>) -> usize {
+pub(super) fn size_of(version: i16, responses: Vec<FetchableTopicResponse<'_>>) -> usize {
+    let response = FetchResponse { responses, ..FetchResponse::default() };
     let mut w = Writer::new();
     match response.encode(&mut w, version) {
         Ok(()) => 4 + w.len(),

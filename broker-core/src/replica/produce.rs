@@ -571,6 +571,7 @@ impl ReplicaManager {
         if terms.answer == Answer::Markers {
             return self.answer_markers(ctx, terms, &parts);
         }
+        let throttle_time_ms = ctx.net.throttle_produce(ctx.now.mono, ctx.out, terms.token);
         if terms.acks == 0 {
             // Nobody waits for an answer; a closed connection makes the producer look for the leader again.
             match parts.iter().find(|p| p.error.is_error()) {
@@ -586,7 +587,7 @@ impl ReplicaManager {
             }
             return;
         }
-        let mut response = ProduceResponse::default();
+        let mut response = ProduceResponse { throttle_time_ms, ..ProduceResponse::default() };
         let mut hints: Vec<LeaderHint<'_>> = Vec::new();
         for part in &parts {
             let mut answer = PartitionProduceResponse {

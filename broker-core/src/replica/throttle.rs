@@ -1,15 +1,25 @@
-//! What replication throttles (KIP-73) withhold from followers as their leader.
+//! What quotas withhold: replication throttles (KIP-73) from followers as their leader, and a client's quota from a
+//! client.
 //!
-//! Follows Kafka's `ReplicaManager.shouldLeaderThrottle` and `BrokerConfigHandler`. A follower that is not in the ISR
+//! A client that goes over its quota gets nothing with this answer, which tells it how long to wait, and it is as if it
+//! had not asked (`KafkaApis.handleFetchRequest`, `FetchContext.getThrottledResponse`).
+//!
+//! Of followers it follows Kafka's `ReplicaManager.shouldLeaderThrottle` and `BrokerConfigHandler`. A follower that is not in the ISR
 //! gets nothing of a throttled partition while the leader's quota is exceeded, and what waits for it does not answer a
 //! request that waits; it asks again when the time of that request is over. What a follower does is in `fetcher`.
 
+use alloc::vec::Vec;
+
 use wire::drive::Instant;
+use wire::messages::FetchResponse;
 
 use super::ReplicaManager;
+use super::fetch::{FetchKind, FetchOp, Read, size_of};
 use super::partition::PartitionIx;
-use super::session::Entry;
+use super::session::{Entry, INVALID_SESSION_ID, SetIx};
 use crate::config::Dynamic;
+use crate::ctx::Ctx;
+use crate::metadata::MetadataImage;
 use crate::quota::replication::{FOLLOWER_RATE, LEADER_RATE};
 
 impl ReplicaManager {
@@ -33,5 +43,53 @@ impl ReplicaManager {
     pub(super) fn is_listed(&self, entry: &Entry) -> bool {
         let at = entry.at.or_else(|| self.table.find(entry.topic.as_ref(), entry.wanted.partition));
         at.is_some_and(|ix| self.table.get(ix).throttled.leader)
+    }
+
+    /// For how many milliseconds a client has to wait because what was read for it goes over its quota.
+    #[inline]
+    pub(super) fn throttle_client(
+        &self,
+        ctx: &mut Ctx<'_>,
+        image: &MetadataImage,
+        at: SetIx,
+        op: FetchOp,
+        reads: &[Read],
+    ) -> Option<i32> {
+        if !ctx.net.measures_clients() || self.sets.get(at).follower.is_some() {
+            return None;
+        }
+        let bytes = self.response_bytes(image, at, op, reads);
+        ctx.net.throttle_fetch(ctx.now.mono, ctx.out, op.token, bytes)
+    }
+
+    /// How many bytes the response would have (`FetchContext.getResponseSize`).
+    fn response_bytes(&self, image: &MetadataImage, at: SetIx, op: FetchOp, reads: &[Read]) -> usize {
+        let set = self.sets.get(at);
+        let all = op.kind != FetchKind::Incremental;
+        let told = reads.iter().filter(|read| all || read.must_respond(set.entry(read.entry)));
+        let mut told: Vec<Read> = told.cloned().collect();
+        size_of(op.token.version, self.topic_responses(image, at, op, &mut told, &mut Vec::new(), None))
+    }
+
+    /// Answers a client with nothing but the time that it has to wait, and makes no session. What it wanted is still
+    /// there.
+    pub(super) fn answer_throttled(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        at: SetIx,
+        op: FetchOp,
+        throttle_time_ms: i32,
+    ) {
+        let set = self.sets.get_mut(at);
+        let session_id = match op.kind {
+            FetchKind::Incremental => set.session_id,
+            FetchKind::Sessionless | FetchKind::Full => INVALID_SESSION_ID,
+        };
+        let response = FetchResponse { session_id, throttle_time_ms, ..FetchResponse::default() };
+        ctx.net.respond(ctx.out, op.token, &response);
+        set.reset_available();
+        if set.session_id == INVALID_SESSION_ID {
+            self.drop_set(at);
+        }
     }
 }

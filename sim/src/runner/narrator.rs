@@ -112,6 +112,9 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
                 format!("{partition}: compacted up to {first_dirty}, {bytes_before} bytes -> {bytes_after}");
             told(text, Tone::Plain)
         }
+        Event::ClientThrottled { client_id, quota, throttle_ms } => {
+            told(format!("client {client_id} exceeds its {quota}, throttled for {throttle_ms} ms"), Tone::Bad)
+        }
         Event::Warning { text } => told(text.clone(), Tone::Bad),
         _ => None,
     }
@@ -287,6 +290,7 @@ pub fn named(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::SegmentRolled { partition, .. } => ("SegmentRolled", at(partition)),
         Event::FetchFailed { partition, .. } => ("FetchFailed", at(partition)),
         Event::ProduceRefused { partition, .. } => ("ProduceRefused", at(partition)),
+        Event::ClientThrottled { .. } => ("ClientThrottled", None),
         Event::Warning { .. } => ("Warning", None),
         Event::CoordinatorLoaded { partition, .. } => ("CoordinatorLoaded", at(partition)),
         Event::CoordinatorUnloaded { partition } => ("CoordinatorUnloaded", at(partition)),

@@ -21,6 +21,7 @@ use super::super::state::{Env, State};
 use super::harness::Cluster;
 use crate::ctx::Rng;
 use crate::metadata::{MetadataImage, record_version};
+use crate::quota::clients::MutationQuota;
 
 const LOG: &str = "failover/controller-101/__cluster_metadata-0/00000000000000000000.log";
 
@@ -79,7 +80,8 @@ fn kafkas_decisions_are_ours() {
         };
         // A batch may hold more than one operation: only those are compared that are alone in theirs.
         if let (Some(change), None) = (changes().next(), changes().nth(1)) {
-            let mut env = Env { now, config, rng: &mut rng, next_offset: base_offset };
+            let mutations = MutationQuota::UNBOUNDED;
+            let mut env = Env { now, config, rng: &mut rng, next_offset: base_offset, mutations };
             if let Some((what, ours)) = decide(&mut state, &mut env, change) {
                 let kafkas = sorted(batch.iter().filter(|r| r.name() != "NoOpRecord").cloned());
                 assert_eq!(

@@ -1,10 +1,11 @@
-//! AlterClientQuotas: what is refused, and which records are written.
+//! AlterClientQuotas: what is refused, and which records are written; and controller_mutation_rate, which the controller
+//! holds its clients to.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use wire::ErrorCode;
 use wire::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use wire::messages::*;
+use wire::{ApiKey, ErrorCode};
 
 use super::harness::Cluster;
 
@@ -94,4 +95,83 @@ fn quotas_that_are_refused() {
         }
     }
     assert_eq!(cluster.log.records.len(), before, "all of an entity's changes or none");
+}
+
+/// Makes a topic of so many partitions; the error, and the milliseconds that the client has to wait.
+fn create(cluster: &mut Cluster, name: &str, partitions: i32, version: i16) -> (ErrorCode, i32) {
+    let topic = create_topics_request::CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request =
+        CreateTopicsRequest { topics: alloc::vec![topic], timeout_ms: 30_000, validate_only: false };
+    let token = cluster.token(ApiKey::CreateTopics, version);
+    cluster.net.note_client(token.conn, "billing", 0);
+    let asked = cluster.send_as(token, &request);
+    cluster.commit();
+    cluster.answer_to::<CreateTopicsRequest<'_>, _>(&asked, |r| {
+        (ErrorCode(r.topics[0].error_code), r.throttle_time_ms)
+    })
+}
+
+/// The client may make or delete a partition each second.
+fn limited() -> Cluster {
+    let mut cluster = Cluster::with_brokers(1, &[]);
+    let billing: Parts<'_> = &[("client-id", Some("billing"))];
+    alter(&mut cluster, billing, &[("controller_mutation_rate", Some(1.0))]);
+    cluster.net.set_client_quotas(&cluster.committed.client_quotas);
+    cluster
+}
+
+#[test]
+fn an_exhausted_quota_refuses_partitions_until_it_has_filled_up() {
+    let mut cluster = limited();
+    assert_eq!(
+        create(&mut cluster, "a", 12, 7),
+        (ErrorCode::NONE, 0),
+        "eleven seconds' worth, and overdrawn"
+    );
+    let before = cluster.log.records.len();
+    assert_eq!(create(&mut cluster, "b", 1, 7), (ErrorCode::THROTTLING_QUOTA_EXCEEDED, 1_000));
+    let delete = DeleteTopicsRequest {
+        topics: alloc::vec![delete_topics_request::DeleteTopicState {
+            name: Some("a".into()),
+            ..Default::default()
+        }],
+        timeout_ms: 30_000,
+        ..Default::default()
+    };
+    let token = cluster.token(ApiKey::DeleteTopics, 6);
+    cluster.net.note_client(token.conn, "billing", 0);
+    let asked = cluster.send_as(token, &delete);
+    cluster.commit();
+    cluster.answer_to::<DeleteTopicsRequest<'_>, _>(&asked, |r| {
+        let told = &r.responses[0];
+        assert_eq!(ErrorCode(told.error_code), ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+        assert_eq!(told.error_message, None, "clients show the code's own text");
+        assert!(told.name.as_deref() == Some("a") && !told.topic_id.is_zero());
+    });
+    let topic =
+        create_partitions_request::CreatePartitionsTopic { name: "a".into(), count: 13, assignments: None };
+    let more = CreatePartitionsRequest { topics: alloc::vec![topic], ..Default::default() };
+    let token = cluster.token(ApiKey::CreatePartitions, 3);
+    cluster.net.note_client(token.conn, "billing", 0);
+    let asked = cluster.send_as(token, &more);
+    cluster.commit();
+    cluster.answer_to::<CreatePartitionsRequest<'_>, _>(&asked, |r| {
+        assert_eq!(ErrorCode(r.results[0].error_code), ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+        assert_eq!(r.throttle_time_ms, 1_000);
+    });
+    assert_eq!(cluster.log.records.len(), before, "nothing was done");
+    cluster.now.mono = cluster.now.mono.plus_millis(1_000);
+    assert_eq!(create(&mut cluster, "b", 1, 7), (ErrorCode::NONE, 0));
+}
+
+#[test]
+fn clients_of_old_versions_are_served_and_made_to_wait() {
+    let mut cluster = limited();
+    assert_eq!(create(&mut cluster, "a", 20, 5), (ErrorCode::NONE, 9_000));
+    assert_eq!(create(&mut cluster, "b", 1, 5), (ErrorCode::NONE, 10_000));
 }

@@ -6,5 +6,6 @@ mod hostile;
 mod idempotence;
 mod lab;
 mod life;
+mod quotas;
 mod transaction_frames;
 mod transactions;
