@@ -4,8 +4,9 @@
 //! went over a bound has to wait. [`limits`] says which quota is in force for a client, and [`clients`] measures what
 //! clients produce, fetch and change, as `ClientQuotaManager` and `ControllerMutationQuotaManager` do.
 //!
-//! `request_percentage` limits the share of a broker's threads that a client's requests take. Handling a request takes
-//! a node no time that it could measure, so that this quota is kept and told, and never violated.
+//! `request_percentage` limits the share of a broker's threads that a client's requests take. A node has no clock: an
+//! input is handled at one instant, and what that costs the host is the driver's. So this quota is kept and told, and
+//! never violated. Nor is `connection_creation_rate`, which limits addresses.
 
 pub mod clients;
 pub mod limits;

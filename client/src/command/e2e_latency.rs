@@ -19,7 +19,7 @@ use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings, result_of,
 };
 use crate::Rng;
-use crate::admin::{Admin, NewTopic};
+use crate::admin::{Admin, NewTopic, TopicOptions};
 use crate::backoff::fork;
 use crate::config::{AdminConfig, ClientKind, ConsumerConfig, ProducerConfig, Settings};
 use crate::consumer::{Consumer, StartAt};
@@ -303,7 +303,7 @@ impl Work {
                     replication_factor: Some(1),
                     ..NewTopic::default()
                 };
-                self.admin.create_topics(now, vec![new], false);
+                self.admin.create_topics(now, vec![new], false, TopicOptions::default());
                 self.doing = Doing::Creating;
                 return Ok(true);
             }
