@@ -45,8 +45,8 @@ pub(super) struct Arguments {
 /// Why it cannot be read, or that it asks for help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// The usage and the reason, for standard error.
-    Error(String),
+    /// What is wrong, and what to say of it on standard error: the usage, and that.
+    Error { why: String, text: String },
     /// The usage, for standard output.
     Help(String),
 }
@@ -76,9 +76,7 @@ impl Arguments {
         let mut arguments = Arguments { command: "", given: Vec::new() };
         let mut parser = tool;
         let mut words = words.iter();
-        let error = |parser: &Parser, text: String| {
-            Unread::Error(format!("usage: {}\n{program}: error: {text}\n", parser.usage))
-        };
+        let error = |parser: &Parser, text: String| misused(program, parser.usage, &text);
         while let Some(word) = words.next() {
             if word == "-h" || word == "--help" {
                 return Err(Unread::Help(format!("usage: {}\n", parser.usage)));
@@ -111,10 +109,10 @@ impl Arguments {
             };
             arguments.given.push((arg.name, value));
         }
-        arguments.check(tool).map_err(|text| error(tool, text))?;
         if arguments.command.is_empty() {
             return Err(error(tool, "too few arguments".into()));
         }
+        arguments.check(tool).map_err(|text| error(tool, text))?;
         arguments.check(parser).map_err(|text| error(parser, text))?;
         Ok(arguments)
     }
@@ -123,11 +121,95 @@ impl Arguments {
         let given: Vec<&&str> = parser.one_of.iter().filter(|name| self.has(name)).collect();
         match given[..] {
             [] if !parser.one_of.is_empty() => {
-                Err(format!("one of the arguments {} is required", parser.one_of.join(" ")))
+                let titles = parser.args.iter().filter(|arg| parser.one_of.contains(&arg.name)).map(title);
+                let titles: Vec<String> = titles.collect();
+                Err(format!("one of the arguments {} is required", titles.join(" ")))
             }
-            [first, second, ..] => Err(format!("argument {second}: not allowed with argument {first}")),
+            [first, second, ..] => {
+                let titled = |name: &str| {
+                    parser.args.iter().find(|arg| arg.name == name).map(title).unwrap_or_default()
+                };
+                Err(format!("argument {}: not allowed with argument {}", titled(second), titled(first)))
+            }
             _ => Ok(()),
         }
+    }
+}
+
+/// The usage, and in lines of at most 75 characters what is wrong.
+pub(super) fn misused(program: &str, usage: &str, text: &str) -> Unread {
+    let lines = justified(&format!("{program}: error: {text}"));
+    Unread::Error { why: text.into(), text: format!("usage: {usage}\n{lines}\n") }
+}
+
+/// A text in lines of 75 characters, as argparse4j's `TextHelper` makes them: what a line but the last lacks is spread
+/// over its spaces.
+fn justified(text: &str) -> String {
+    const WIDTH: usize = 75;
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = String::new();
+    for piece in pieces(text) {
+        if line.chars().count() + piece.trim_end().chars().count() > WIDTH && !line.is_empty() {
+            lines.push(spread(line.trim_end(), WIDTH));
+            line.clear();
+        }
+        line.push_str(piece);
+    }
+    lines.push(line.trim_end().into());
+    lines.join("\n")
+}
+
+/// What cannot be shared out evenly goes to the spaces in the middle.
+fn spread(line: &str, width: usize) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let gaps = words.len() - 1;
+    if gaps == 0 {
+        return line.into();
+    }
+    let lacking = width.saturating_sub(line.chars().count());
+    let (each, rest) = (lacking / gaps, lacking % gaps);
+    let first = (gaps - rest) / 2;
+    let mut text = String::new();
+    for (i, word) in words.iter().enumerate() {
+        text.push_str(word);
+        let Some(from_right) = (gaps - 1).checked_sub(i) else { break };
+        let more = usize::from((first..first + rest).contains(&from_right));
+        text.extend(core::iter::repeat_n(' ', 1 + each + more));
+    }
+    text
+}
+
+/// Where a line may be broken, as Java's `BreakIterator.getLineInstance` finds it: behind spaces, hyphens and the marks
+/// that end words, and before brackets that open, but not in numbers.
+fn pieces(line: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    for (at, c) in line.char_indices() {
+        if at > start && breaks(&line[start..at], c) {
+            pieces.push(&line[start..at]);
+            start = at;
+        }
+    }
+    pieces.push(&line[start..]);
+    pieces
+}
+
+/// Whether a line may be broken between a piece and the character behind it.
+fn breaks(piece: &str, next: char) -> bool {
+    const ENDS: &str = ".,:;!?%)]}\"";
+    let last = piece.chars().next_back().unwrap_or(' ');
+    if next == ' ' || next == '\'' && last != ' ' || ENDS.contains(next) {
+        return false;
+    }
+    let has_word = piece.contains(|c: char| c.is_alphanumeric());
+    let is_number = piece.chars().all(|c| c.is_ascii_digit() || ".,".contains(c));
+    match last {
+        ' ' => true,
+        '-' => next != '-' && (has_word || !next.is_ascii_digit()),
+        '.' | ',' if is_number => !next.is_ascii_digit(),
+        '"' => has_word,
+        last if ENDS.contains(last) => true,
+        _ => "([{".contains(next) && (has_word || piece.ends_with('=')),
     }
 }
 
@@ -149,8 +231,60 @@ fn find(parser: &Parser, name: &str) -> Result<&'static Arg, String> {
         [arg] => Ok(arg),
         [] => Err(format!("unrecognized arguments: '{name}'")),
         _ => {
-            let names: Vec<&str> = similar.iter().map(|arg| arg.name).collect();
+            let mut names: Vec<&str> = similar.iter().map(|arg| arg.name).collect();
+            names.sort();
             Err(format!("ambiguous option: {name} could match {}", names.join(", ")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Java 17 breaks them.
+    #[test]
+    fn lines_break_where_javas_do() {
+        let cases = [
+            "a.|b.|c |d",
+            "k1=v1,|k2=|[v1,|v2]",
+            "foo/bar |baz",
+            "a|(b)|c |(d) |e",
+            "--|group |x",
+            "a-|b |-1 |c-|1d",
+            "v1.|2.3 |x1.|5",
+            "<host:|port>",
+            "100%|a",
+            "a-  |b",
+            "'{\"a\":|1}'",
+            "[a]|b",
+            "x |-|y",
+            "http:|//foo.|bar/x",
+        ];
+        for broken in cases {
+            let line: String = broken.split('|').collect();
+            assert_eq!(pieces(&line), broken.split('|').collect::<Vec<_>>());
+        }
+    }
+
+    /// As Apache Kafka 4.3.1's tools printed them.
+    #[test]
+    fn what_is_wrong_is_told_in_lines_of_75_characters() {
+        let cases = [
+            "kafka-cluster: error: argument --id/-i is required",
+            "kafka-cluster: error: invalid  choice:  'frob'  (choose  from 'cluster-id',\n'unregister', 'list-endpoints')",
+            "kafka-metadata-quorum:  error:   invalid   choice:   'frob'   (choose  from\n'describe', 'add-controller', \
+             'remove-controller')",
+            "kafka-metadata-quorum: error: one  of  the  arguments --bootstrap-server --\nbootstrap-controller is required",
+            "kafka-cluster:  error:  one  of   the  arguments  --bootstrap-server/-b  --\nbootstrap-controller/-C is \
+             required",
+            "kafka-transactions.sh: error: invalid choice:  'frob'  (choose from 'list',\n'describe',      \
+             'describe-producers',       'abort',       'find-hanging',\n'forceTerminateTransaction')",
+        ];
+        for text in cases {
+            let joined = text.replace("--\n", "--").replace('\n', " ");
+            let words: Vec<&str> = joined.split_whitespace().collect();
+            assert_eq!(justified(&words.join(" ")), text);
         }
     }
 }

@@ -6,7 +6,7 @@ use alloc::vec;
 
 use wire::error::ErrorCode;
 
-use super::arguments::{Arg, Arguments, Parser, arg, switch};
+use super::arguments::{self, Arg, Arguments, Parser, arg, switch};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 
 const TOOL: Parser = Parser {
@@ -29,28 +29,29 @@ const COMMANDS: &[Parser] = &[
         name: "cluster-id",
         args: &[SERVER, CONTROLLER, COMMAND_CONFIG, CONFIG],
         one_of: ONE_OF,
-        usage: "kafka-cluster cluster-id [-h]
-       (--bootstrap-server BOOTSTRAP_SERVER |
-       --bootstrap-controller BOOTSTRAP_CONTROLLER) [--config CONFIG]
-       [--command-config COMMAND_CONFIG]",
+        usage: "kafka-cluster cluster-id [-h] [--config CONFIG]
+                     [--command-config COMMAND_CONFIG]
+                     (--bootstrap-server BOOTSTRAP_SERVER |
+                     --bootstrap-controller BOOTSTRAP_CONTROLLER)",
     },
     Parser {
         name: "unregister",
         args: &[SERVER, CONTROLLER, COMMAND_CONFIG, CONFIG, arg("--id", Some("-i"))],
         one_of: ONE_OF,
-        usage: "kafka-cluster unregister [-h]
-       (--bootstrap-server BOOTSTRAP_SERVER |
-       --bootstrap-controller BOOTSTRAP_CONTROLLER) [--config CONFIG]
-       [--command-config COMMAND_CONFIG] --id ID",
+        usage: "kafka-cluster unregister [-h] [--config CONFIG]
+                     [--command-config COMMAND_CONFIG] --id ID
+                     (--bootstrap-server BOOTSTRAP_SERVER |
+                     --bootstrap-controller BOOTSTRAP_CONTROLLER)",
     },
     Parser {
         name: "list-endpoints",
         args: &[SERVER, CONTROLLER, COMMAND_CONFIG, CONFIG, switch("--include-fenced-brokers")],
         one_of: ONE_OF,
-        usage: "kafka-cluster list-endpoints [-h]
-       (--bootstrap-server BOOTSTRAP_SERVER |
-       --bootstrap-controller BOOTSTRAP_CONTROLLER) [--config CONFIG]
-       [--command-config COMMAND_CONFIG] [--include-fenced-brokers]",
+        usage: "kafka-cluster list-endpoints [-h] [--config CONFIG]
+                     [--command-config COMMAND_CONFIG]
+                     [--include-fenced-brokers]
+                     (--bootstrap-server BOOTSTRAP_SERVER |
+                     --bootstrap-controller BOOTSTRAP_CONTROLLER)",
     },
 ];
 
@@ -64,7 +65,9 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
         ("unregister", Some(text)) => match text.parse::<i32>() {
             Ok(id) => id,
             Err(_) => {
-                let text = format!("argument --id/-i: could not convert '{text}' to Integer (32 bits)");
+                let text = format!(
+                    "argument --id/-i: could not convert '{text}' to Integer (For input string: \"{text}\")"
+                );
                 return Err(misused(s, &text));
             }
         },
@@ -85,8 +88,7 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
 
 fn misused(s: &mut Session<'_>, text: &str) -> Stop {
     let usage = COMMANDS[1].usage;
-    s.complain(format!("usage: {usage}\nkafka-cluster: error: {text}"));
-    Stop::Exit(1)
+    s.unread(arguments::misused("kafka-cluster", usage, text))
 }
 
 fn cluster_id(s: &mut Session<'_>) -> Ran {
@@ -103,7 +105,14 @@ fn unregister(s: &mut Session<'_>, broker: i32) -> Ran {
         Err(error) if error.code == ErrorCode::UNSUPPORTED_VERSION => {
             s.line("The target cluster does not support the broker unregistration API.");
         }
-        Err(error) => return Err(Exception::execution(error).into()),
+        Err(error) => {
+            let text = format!(
+                "[AdminClient clientId=adminclient-1] Unregister broker request for broker ID {broker} failed: {}",
+                error.message
+            );
+            s.log_error(&text, "org.apache.kafka.clients.admin.KafkaAdminClient", None);
+            return Err(Exception::execution(error).into());
+        }
     }
     Ok(())
 }

@@ -252,6 +252,13 @@ fn check_changes(options: &Options) -> Result<(), Exception> {
 
 fn describe(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
     let all = options.has("all");
+    if let Some(name) = entity.name.as_deref().filter(|name| !name.is_empty())
+        && !exists(s, entity, name)?
+    {
+        let kind = entity.singular();
+        s.line(format!("The {kind} '{name}' doesn't exist and doesn't have dynamic config."));
+        return Ok(());
+    }
     for name in described(s, entity)? {
         let title = match (name.is_empty(), all) {
             (true, _) => format!("Default configs for {} in the cluster are:", entity.kind),
@@ -264,6 +271,33 @@ fn describe(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
         }
     }
     Ok(())
+}
+
+/// Whether there is such a thing, or at least settings for it.
+fn exists(s: &mut Session<'_>, entity: &Entity, name: &str) -> Ran<bool> {
+    match entity.kind.as_str() {
+        "topics" => {
+            validate_topic(name)?;
+            let asked = s.ask(|admin, now| admin.list_topics(now, true))?;
+            Ok(got(result_of!(asked, Topics))?.iter().any(|topic| topic.name == name))
+        }
+        "brokers" | "broker-loggers" => {
+            let asked = s.ask(|admin, now| admin.describe_cluster(now, false))?;
+            Ok(got(result_of!(asked, Cluster))?.nodes.iter().any(|node| node.id.to_string() == name))
+        }
+        "groups" => {
+            let asked = s.ask(|admin, now| admin.list_groups(now, &[], &[]))?;
+            let listed = got(result_of!(asked, Groups))?.iter().any(|group| group.id == name);
+            Ok(listed || is_resource(s, entity, name)?)
+        }
+        _ => is_resource(s, entity, name),
+    }
+}
+
+fn is_resource(s: &mut Session<'_>, entity: &Entity, name: &str) -> Ran<bool> {
+    let kind = entity.resource("").0.kind;
+    let asked = s.ask(|admin, now| admin.list_config_resources(now, &[kind]))?;
+    Ok(got(result_of!(asked, ConfigResources))?.iter().any(|r| r.kind == kind && r.name == name))
 }
 
 /// The names of what is to be described.
@@ -300,9 +334,6 @@ fn entries(
     all: bool,
 ) -> Ran<Vec<ConfigEntry>> {
     let (resource, source) = entity.resource(name);
-    if entity.kind == "topics" && !name.is_empty() {
-        validate_topic(name)?;
-    }
     let asked =
         s.ask(|admin, now| admin.describe_configs(now, core::slice::from_ref(&resource), synonyms, false))?;
     let mut entries =
@@ -364,21 +395,11 @@ fn alter(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
     let added = added_configs(s, options)?;
     let removed = removed_configs(options);
     let name = entity.name.clone().unwrap_or_default();
-    let known = entries(s, entity, &name, false, false)?;
-    let unset: Vec<&str> = removed
-        .iter()
-        .map(String::as_str)
-        .filter(|name| !known.iter().any(|entry| entry.name == *name))
-        .collect();
-    if !unset.is_empty() {
-        let class = "org.apache.kafka.common.errors.InvalidConfigurationException";
-        return Err(Exception::new(class, format!("Invalid config(s): {}", unset.join(","))).into());
-    }
     let sets =
         added.into_iter().map(|(name, value)| AlterConfig { name, op: AlterOp::Set, value: Some(value) });
     let deletes =
         removed.into_iter().map(|name| AlterConfig { name, op: AlterOp::Delete, value: Some(String::new()) });
-    let changes = BTreeMap::from([(entity.resource(&name).0, sets.chain(deletes).collect())]);
+    let changes = BTreeMap::from([(entity.resource(&name).0, deletes.chain(sets).collect())]);
     let asked = s.ask(|admin, now| admin.incremental_alter_configs(now, changes, false))?;
     result_of!(asked, ConfigsAltered).into_values().try_for_each(got)?;
     updated(s, entity);

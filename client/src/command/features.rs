@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::arguments::{Arg, Arguments, Parser, arg, switch};
+use super::arguments::{Arg, Arguments, Parser, Unread, arg, switch};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::UpgradeType;
 
@@ -75,15 +75,15 @@ const COMMANDS: &[Parser] = &[
         "upgrade",
         &[METADATA, RELEASE, FEATURE, DRY_RUN],
         "kafka-features upgrade [-h] [--metadata METADATA]
-                      [--release-version RELEASE_VERSION] [--feature FEATURE]
-                      [--dry-run]",
+                      [--release-version RELEASE_VERSION]
+                      [--feature FEATURE] [--dry-run]",
     ),
     command(
         "downgrade",
         &[METADATA, RELEASE, FEATURE, UNSAFE, DRY_RUN],
         "kafka-features downgrade [-h] [--metadata METADATA]
-                      [--release-version RELEASE_VERSION] [--feature FEATURE]
-                      [--unsafe] [--dry-run]",
+                      [--release-version RELEASE_VERSION]
+                      [--feature FEATURE] [--unsafe] [--dry-run]",
     ),
     command(
         "disable",
@@ -110,10 +110,25 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
     })
 }
 
+/// The tool has words of its own for a command line that it cannot read.
+fn refused(s: &mut Session<'_>, unread: Unread) -> Stop {
+    match unread {
+        Unread::Error { why, .. } => {
+            let why = match why.starts_with("one of the arguments") {
+                true => "You must specify either --bootstrap-controller or --bootstrap-server.",
+                false => &why,
+            };
+            s.print_both(String::new(), format!("Command line error: {why}. Type --help for help."));
+            Stop::Exit(1)
+        }
+        help => s.unread(help),
+    }
+}
+
 fn execute(s: &mut Session<'_>) -> Ran {
     let arguments = match Arguments::parse("kafka-features", &TOOL, COMMANDS, s.arguments()) {
         Ok(arguments) => arguments,
-        Err(unread) => return Err(s.unread(unread)),
+        Err(unread) => return Err(refused(s, unread)),
     };
     let settings = s.settings(arguments.value("--command-config"))?;
     let Some(bootstrap) = arguments.value("--bootstrap-server") else {
@@ -296,9 +311,8 @@ fn version_mapping(s: &mut Session<'_>, release: Option<&str>) -> Ran {
 fn dependencies(s: &mut Session<'_>, arguments: &Arguments) -> Ran {
     let wanted: Vec<&str> = arguments.values("--feature").collect();
     if wanted.is_empty() {
-        let usage = COMMANDS[5].usage;
-        s.complain(format!("usage: {usage}\nkafka-features: error: argument --feature is required"));
-        return Err(Stop::Exit(1));
+        let why = "argument --feature is required".to_string();
+        return Err(refused(s, Unread::Error { why, text: String::new() }));
     }
     for text in wanted {
         let (name, number) = name_and_level(text)?;

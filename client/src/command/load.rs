@@ -11,7 +11,7 @@ use wire::Codecs;
 use wire::drive::{Endpoint, Instant, Nanos, Now};
 
 use super::CommandSpec;
-use super::arguments::{Arguments, Parser, Unread, arg};
+use super::arguments::{self, Arguments, Parser, Unread, arg};
 use super::console_producer::key_values;
 use super::session::{Console, Exception, Terminal, bootstrap_servers, failed_construct, known_settings};
 use crate::Rng;
@@ -166,9 +166,11 @@ impl Load {
         let unread = |text: String| unread(kind, &text);
         let number = |name: &str, default: i64| match arguments.value(name) {
             None => Ok(default),
-            Some(text) => text
-                .parse::<i64>()
-                .map_err(|_| unread(format!("argument {name}: could not convert '{text}' to Integer"))),
+            Some(text) => text.parse::<i64>().map_err(|_| {
+                unread(format!(
+                    "argument {name}: could not convert '{text}' to Integer (For input string: \"{text}\")"
+                ))
+            }),
         };
         let count = number(if kind == Kind::Verifiable { "--max-messages" } else { "--num-records" }, -1)?;
         let size = number("--record-size", 0)?;
@@ -225,7 +227,7 @@ impl Wrong {
                 terminal.print(text);
                 0
             }
-            Wrong::Arguments(Unread::Error(text)) => {
+            Wrong::Arguments(Unread::Error { text, .. }) => {
                 terminal.print_both(String::new(), text);
                 1
             }
@@ -257,7 +259,7 @@ fn unread(kind: Kind, text: &str) -> Unread {
 
 /// What argparse4j says of a command line that makes no sense.
 pub(super) fn misused(program: &str, parsers: &[Parser], text: &str) -> Unread {
-    Unread::Error(format!("usage: {}\n{program}: error: {text}\n", parsers[0].usage))
+    arguments::misused(program, parsers[0].usage, text)
 }
 
 fn arguments_of(kind: Kind, spec: &CommandSpec) -> Result<Arguments, Unread> {

@@ -20,10 +20,11 @@ const TOOL: Parser = Parser {
         arg("--command-config", None),
     ],
     one_of: &CONNECTION,
-    usage: "kafka-metadata-quorum [-h] (--bootstrap-server BOOTSTRAP_SERVER |
+    usage: "kafka-metadata-quorum [-h] [--command-config COMMAND_CONFIG]
+                             (--bootstrap-server BOOTSTRAP_SERVER |
                              --bootstrap-controller BOOTSTRAP_CONTROLLER)
-                             [--command-config COMMAND_CONFIG]
-                             {describe,add-controller,remove-controller} ...",
+                             {describe,add-controller,remove-controller}
+                             ...",
 };
 
 const DESCRIBE: &[Arg] = &[switch("--status"), switch("--replication"), switch("--human-readable")];
@@ -56,7 +57,8 @@ const COMMANDS: &[Parser] = &[
         one_of: &[],
         usage: "kafka-metadata-quorum (--bootstrap-server BOOTSTRAP_SERVER |
                              --bootstrap-controller BOOTSTRAP_CONTROLLER)
-                             remove-controller [-h] --controller-id CONTROLLER_ID
+                             remove-controller [-h]
+                             --controller-id CONTROLLER_ID
                              --controller-directory-id CONTROLLER_DIRECTORY_ID
                              [--dry-run]",
     },
@@ -109,7 +111,7 @@ impl Session<'_> {
     /// What argparse4j does about a command line that it cannot read.
     pub(super) fn unread(&mut self, unread: Unread) -> Stop {
         match unread {
-            Unread::Error(text) => {
+            Unread::Error { text, .. } => {
                 self.print_both(String::new(), text);
                 Stop::Exit(1)
             }

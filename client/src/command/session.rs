@@ -377,7 +377,11 @@ impl Session<'_> {
 
     /// The text of a file beside the command.
     pub fn file(&self, path: &str) -> Result<String, Exception> {
-        self.spec.text_file(path)
+        self.spec.text_file(path).map_err(|cause| {
+            let class = "java.io.IOException";
+            let message = Some(format!("Unable to read file {path}"));
+            Exception { class, message, cause: Some(Box::new(cause)), suppressed: Vec::new() }
+        })
     }
 
     /// The settings of a properties file, if one is named.

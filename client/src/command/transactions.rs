@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use wire::error::ErrorCode;
 
-use super::arguments::{Arguments, Parser, Unread, arg, switch};
+use super::arguments::{self, Arguments, Parser, Unread, arg, switch};
 use super::java::{DEFAULT_ROOM, described_order, hash_of_partition, hash_order, table};
 use super::session::{Console, Exception, Ran, Session, Stop, result_of};
 use crate::admin::{AbortSpec, AdminResult, ProducerInfo, TransactionDescription, TransactionFilter};
@@ -30,21 +30,25 @@ const COMMANDS: &[Parser] = &[
         name: "list",
         args: &[arg("--duration-filter", None), arg("--transactional-id-pattern", None)],
         one_of: &[],
-        usage: "kafka-transactions.sh list [-h] [--duration-filter DURATION_FILTER]
+        usage: "kafka-transactions.sh --bootstrap-server host:port list [-h]
+                             [--duration-filter DURATION_FILTER]
                              [--transactional-id-pattern TRANSACTIONAL_ID_PATTERN]",
     },
     Parser {
         name: "describe",
         args: &[arg("--transactional-id", None)],
         one_of: &[],
-        usage: "kafka-transactions.sh describe [-h] --transactional-id TRANSACTIONAL_ID",
+        usage: "kafka-transactions.sh --bootstrap-server host:port describe [-h]
+                             --transactional-id TRANSACTIONAL_ID",
     },
     Parser {
         name: "describe-producers",
         args: &[arg("--broker-id", None), arg("--topic", None), arg("--partition", None)],
         one_of: &[],
-        usage: "kafka-transactions.sh describe-producers [-h] [--broker-id BROKER_ID]
-                             --topic TOPIC --partition PARTITION",
+        usage: "kafka-transactions.sh --bootstrap-server host:port
+                             describe-producers [-h]
+                             [--broker-id BROKER_ID] --topic TOPIC
+                             --partition PARTITION",
     },
     Parser {
         name: "abort",
@@ -57,7 +61,8 @@ const COMMANDS: &[Parser] = &[
             arg("--coordinator-epoch", None),
         ],
         one_of: &[],
-        usage: "kafka-transactions.sh abort [-h] --topic TOPIC --partition PARTITION
+        usage: "kafka-transactions.sh --bootstrap-server host:port abort [-h]
+                             --topic TOPIC --partition PARTITION
                              [--start-offset START_OFFSET]
                              [--producer-id PRODUCER_ID]
                              [--producer-epoch PRODUCER_EPOCH]
@@ -72,7 +77,8 @@ const COMMANDS: &[Parser] = &[
             arg("--partition", None),
         ],
         one_of: &[],
-        usage: "kafka-transactions.sh find-hanging [-h] [--broker-id BROKER_ID]
+        usage: "kafka-transactions.sh --bootstrap-server host:port find-hanging [-h]
+                             [--broker-id BROKER_ID]
                              [--max-transaction-timeout MAX_TRANSACTION_TIMEOUT]
                              [--topic TOPIC] [--partition PARTITION]",
     },
@@ -80,8 +86,9 @@ const COMMANDS: &[Parser] = &[
         name: "forceTerminateTransaction",
         args: &[arg("--transactionalId", None)],
         one_of: &[],
-        usage: "kafka-transactions.sh forceTerminateTransaction [-h] --transactionalId
-                             TRANSACTIONALID",
+        usage: "kafka-transactions.sh --bootstrap-server host:port
+                             forceTerminateTransaction [-h]
+                             --transactionalId TRANSACTIONALID",
     },
 ];
 
@@ -149,7 +156,12 @@ fn check(arguments: &Arguments) -> Result<(), Unread> {
 
 fn number<T: core::str::FromStr>(a: &Arguments, name: &str, kind: &str) -> Result<Option<T>, Unread> {
     let Some(text) = a.value(name) else { return Ok(None) };
-    let wrong = || unread(a.command, &format!("argument {name}: could not convert '{text}' to {kind}"));
+    let wrong = || {
+        unread(
+            a.command,
+            &format!("argument {name}: could not convert '{text}' to {kind} (For input string: \"{text}\")"),
+        )
+    };
     text.parse().map(Some).map_err(|_| wrong())
 }
 
@@ -160,7 +172,7 @@ fn checked<T: core::str::FromStr>(arguments: &Arguments, name: &str) -> Option<T
 
 fn unread(command: &str, text: &str) -> Unread {
     let usage = COMMANDS.iter().find(|known| known.name == command).map_or(TOOL.usage, |known| known.usage);
-    Unread::Error(format!("usage: {usage}\n{PROGRAM}: error: {text}\n"))
+    arguments::misused(PROGRAM, usage, text)
 }
 
 /// `printErrorAndExit`, with what was caught if something was.

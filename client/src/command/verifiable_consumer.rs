@@ -329,7 +329,8 @@ impl Work {
 
 fn integer(arguments: &Arguments, name: &str) -> Result<Option<i32>, Unread> {
     let wrong = |text: &str| {
-        let text = format!("argument {name}: could not convert '{text}' to Integer");
+        let text =
+            format!("argument {name}: could not convert '{text}' to Integer (For input string: \"{text}\")");
         misused(PROGRAM, PARSERS, &text)
     };
     arguments.value(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()

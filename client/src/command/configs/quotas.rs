@@ -72,7 +72,7 @@ pub fn alter(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
     let removed = removed_configs(options);
     let (known, kind, what) = match entity.kind.as_str() {
         "ips" => (&CONNECTIONS[..], "ips", "connection quota"),
-        "users" if entity.kinds.len() == 1 => (&RATES[..], "users", "quota"),
+        "users" if entity.kinds.len() == 1 => (&RATES[..], "users", "quota and SCRAM credential"),
         _ => (&RATES[..], "clients", "quota"),
     };
     for (names, verb) in [(added.keys().collect::<Vec<_>>(), "added"), (removed.iter().collect(), "deleted")]
@@ -80,7 +80,12 @@ pub fn alter(s: &mut Session<'_>, options: &Options, entity: &Entity) -> Ran {
         let unknown: Vec<&str> =
             names.into_iter().map(String::as_str).filter(|name| !known.contains(name)).collect();
         if !unknown.is_empty() {
-            let unknown = unknown.join(",");
+            let listed = unknown.join(if kind == "ips" { "," } else { ", " });
+            let unknown = match (kind, verb) {
+                ("ips", _) => listed,
+                (_, "added") => format!("{}({listed})", if unknown.len() > 4 { "HashSet" } else { "Set" }),
+                _ => format!("ArrayBuffer({listed})"),
+            };
             return Err(invalid(format!(
                 "Only {what} configs can be {verb} for '{kind}' using --bootstrap-server. Unexpected config names: \
                  {unknown}"

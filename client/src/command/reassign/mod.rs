@@ -216,7 +216,10 @@ fn proposal(
         let Some(factor) = of_topic.first().map(|replicas| replicas.len()) else { continue };
         let count = candidates.len();
         if factor > count || factor == 0 {
-            let text = format!("Replication factor: {factor} larger than available brokers: {count}.");
+            let text = format!(
+                "The target replication factor of {factor} cannot be reached because only {count} broker(s) are \
+                 registered or some brokers have all their log directories cordoned."
+            );
             return Err(Exception::new(
                 "org.apache.kafka.common.errors.InvalidReplicationFactorException",
                 text,
