@@ -455,8 +455,8 @@ impl MemDisk {
         }
     }
 
-    /// Frees what no name, no open file and no pending sync refers to.
-    fn collect(&mut self) {
+    /// Frees what no name, durable or not, and no open file refers to: for those who measure memory.
+    pub fn collect(&mut self) {
         let mut reached = BTreeMap::new();
         let mut todo: Vec<Inode> = self.open.values().map(|(inode, _)| *inode).collect();
         todo.push(ROOT);

@@ -1,50 +1,80 @@
 //! The last offset of each key in the dirty part of a log: Kafka's `SkimpyOffsetMap`.
 //!
 //! Keys are kept as hashes of 128 bits, so that an entry has a fixed size however long its key is; two keys of one hash
-//! would count as one, as in Kafka. The map never holds more than so many keys: the cleaner stops before it would.
+//! would count as one, as in Kafka. The map has its whole room from the beginning, never more than
+//! `log.cleaner.dedupe.buffer.size`, and never grows: growing would take twice the memory for a while, and a step of the
+//! cleaner in which everything moves. Where the dirty part is small, so is the room.
 
-use core::hash::{BuildHasherDefault, Hasher};
+use alloc::vec;
+use alloc::vec::Vec;
 
-/// The hash is part of the key: a part of it is enough.
-#[derive(Clone, Copy, Debug, Default)]
-struct Low(u64);
-
-impl Hasher for Low {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are words");
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = self.0.rotate_left(32) ^ word;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
+/// The hash of a key, and its last offset plus one; zero where there is no key.
+type Slot = [u64; 3];
 
 /// The last offset of each key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OffsetMap {
-    /// Looked up, never iterated.
-    offsets: hashbrown::HashMap<(u64, u64), i64, BuildHasherDefault<Low>>,
+    /// Each key is in the slot that its hash names, or in one of those that follow without a gap.
+    slots: Vec<Slot>,
+    len: usize,
+    max_keys: usize,
 }
 
 impl OffsetMap {
-    /// The bytes of an entry, as Kafka counts them against `log.cleaner.dedupe.buffer.size`.
-    pub const ENTRY: u64 = 24;
+    /// The bytes of an entry, as in Kafka.
+    pub const ENTRY: u64 = size_of::<Slot>() as u64;
 
-    pub fn len(&self) -> usize {
-        self.offsets.len()
+    /// A map in a buffer of so many bytes, of which a share (in millionths) may be filled. There are at most `most`
+    /// keys: where that takes less room, it has less.
+    pub fn new(buffer: u64, fill: u64, most: u64) -> OffsetMap {
+        let in_buffer = usize::try_from(buffer / OffsetMap::ENTRY).unwrap_or(usize::MAX).max(1);
+        let max_keys = (in_buffer as u128 * u128::from(fill.min(1_000_000)) / 1_000_000) as usize;
+        // Two thirds full at most: probes are short.
+        let enough = usize::try_from(most).unwrap_or(usize::MAX).saturating_mul(3) / 2;
+        let slots = vec![[0; 3]; in_buffer.min(enough.saturating_add(1))];
+        OffsetMap { max_keys: max_keys.clamp(1, slots.len()), slots, len: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is room for so many more keys.
+    pub fn has_room(&self, keys: usize) -> bool {
+        keys <= self.max_keys - self.len
+    }
+
+    /// Makes room in an empty map for so many keys, whatever the buffer is.
+    pub fn make_room(&mut self, keys: usize) {
+        assert!(self.is_empty(), "nothing moves");
+        if self.max_keys < keys {
+            *self = OffsetMap { slots: vec![[0; 3]; keys], len: 0, max_keys: keys };
+        }
     }
 
     pub fn put(&mut self, key: &[u8], offset: i64) {
-        self.offsets.insert(hash(key), offset);
+        let (h1, h2) = hash(key);
+        let at = self.find(h1, h2).expect("the cleaner stops before the map is full");
+        let slot = &mut self.slots[at];
+        self.len += usize::from(slot[2] == 0);
+        *slot = [h1, h2, (offset + 1) as u64];
     }
 
     /// The last offset of a key; -1 for none.
     pub fn last_offset(&self, key: &[u8]) -> i64 {
-        self.offsets.get(&hash(key)).copied().unwrap_or(-1)
+        let (h1, h2) = hash(key);
+        self.find(h1, h2).map_or(-1, |at| self.slots[at][2] as i64 - 1)
+    }
+
+    /// The slot of a key, or the free one where it would be; none if it is not here and all are taken.
+    fn find(&self, h1: u64, h2: u64) -> Option<usize> {
+        let count = self.slots.len();
+        let first = ((u128::from(h1) * count as u128) >> 64) as usize;
+        let free_or_its_own = |at: &usize| {
+            let slot = self.slots[*at];
+            slot[2] == 0 || (slot[0], slot[1]) == (h1, h2)
+        };
+        (first..count).chain(0..first).find(free_or_its_own)
     }
 }
 
@@ -100,11 +130,45 @@ mod tests {
 
     #[test]
     fn the_last_offset_of_a_key() {
-        let mut map = OffsetMap::default();
+        let mut map = OffsetMap::new(1 << 20, 900_000, 100);
         map.put(b"a", 1);
         map.put(b"b", 2);
         map.put(b"a", 3);
         assert_eq!((map.last_offset(b"a"), map.last_offset(b"b"), map.last_offset(b"c")), (3, 2, -1));
-        assert_eq!(map.len(), 2);
+        assert_eq!(map.len, 2);
+    }
+
+    #[test]
+    fn it_holds_what_the_buffer_may_hold_and_no_more() {
+        // A buffer, how much of it is filled, how many keys there can be: keys that it takes, its bytes.
+        let cases = [
+            (24_000, 900_000, u64::MAX, 900, 24_000),
+            (24_000, 1_000_000, u64::MAX, 1_000, 24_000),
+            (24_000, 900_000, 10, 16, 16 * 24),
+            (0, 900_000, 10, 1, 24),
+            (24_000, 0, 10, 1, 16 * 24),
+        ];
+        for (buffer, fill, most, keys, bytes) in cases {
+            let mut map = OffsetMap::new(buffer, fill, most);
+            assert_eq!(map.slots.len() * 24, bytes, "{buffer} {fill} {most}");
+            let mut n = 0u64;
+            while map.has_room(1) {
+                map.put(&n.to_le_bytes(), n as i64);
+                n += 1;
+            }
+            assert_eq!(n, keys, "{buffer} {fill} {most}");
+            let found = |k: u64| map.last_offset(&k.to_le_bytes());
+            assert!((0..n).all(|k| found(k) == k as i64) && (n..2 * n).all(|k| found(k) == -1));
+        }
+    }
+
+    #[test]
+    fn one_batch_always_has_room() {
+        let mut map = OffsetMap::new(48, 900_000, u64::MAX);
+        assert!(map.has_room(1) && !map.has_room(2));
+        map.make_room(50);
+        (0..50u8).for_each(|k| map.put(&[k], i64::from(k)));
+        assert!(!map.has_room(1) && (0..50u8).all(|k| map.last_offset(&[k]) == i64::from(k)));
+        assert_eq!(map.last_offset(b"none"), -1);
     }
 }

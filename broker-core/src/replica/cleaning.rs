@@ -47,10 +47,10 @@ fn backoff(config: &NodeConfig, dynamic: Dynamic<'_>) -> Nanos {
 /// What the settings in force allow a pass.
 fn terms(config: &NodeConfig, dynamic: Dynamic<'_>) -> CleaningTerms {
     let number = |name: &str| u64::try_from(config.node_number(dynamic, name)).unwrap_or(0);
-    let share = number("log.cleaner.dedupe.buffer.size") / number("log.cleaner.threads").max(1);
+    let dedupe_bytes = number("log.cleaner.dedupe.buffer.size") / number("log.cleaner.threads").max(1);
     let fill = config.node_millionths(dynamic, "log.cleaner.io.buffer.load.factor").clamp(0, 1_000_000);
-    let dedupe_bytes = (u128::from(share) * fill as u128 / 1_000_000) as u64;
-    CleaningTerms { step_bytes: number("log.cleaner.io.buffer.size") as usize, dedupe_bytes }
+    let step_bytes = number("log.cleaner.io.buffer.size") as usize;
+    CleaningTerms { step_bytes, dedupe_bytes, fill: fill as u64 }
 }
 
 /// How long it takes to read so much.

@@ -34,13 +34,18 @@ use txns::CleanedTxns;
 /// A batch is never decompressed to more than a request may have.
 const DECOMPRESSED_LIMIT: usize = 100 << 20;
 
+/// No record is shorter: its length, attributes, deltas, and the lengths of key, value and headers.
+const MIN_RECORD: usize = 7;
+
 /// What a pass may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleaningTerms {
     /// Bytes that a step reads: `log.cleaner.io.buffer.size`.
     pub step_bytes: usize,
-    /// `log.cleaner.dedupe.buffer.size`, as far as it may be filled.
+    /// What the map of keys may take: a thread's share of `log.cleaner.dedupe.buffer.size`.
     pub dedupe_bytes: u64,
+    /// How much of it may be filled, in millionths: `log.cleaner.io.buffer.load.factor`.
+    pub fill: u64,
 }
 
 /// How much of a log there is to clean.
@@ -84,7 +89,6 @@ pub struct Cleaned {
 #[derive(Clone, Debug)]
 pub(super) struct Cleaning {
     step_bytes: usize,
-    max_keys: usize,
     /// The wall clock as the pass began: Kafka's `currentTime`.
     now_ms: i64,
     first_dirty: i64,
@@ -235,14 +239,14 @@ impl Log {
     pub fn begin_cleaning(&mut self, now_ms: i64, dirt: &Dirtiness, terms: CleaningTerms) {
         assert!(self.cleaning.is_none(), "{}: one pass at a time", self.dir);
         let base = self.segments[self.segment_of(dirt.first_dirty)].base;
-        let max_keys = usize::try_from(terms.dedupe_bytes / OffsetMap::ENTRY).unwrap_or(usize::MAX);
+        // There are no more keys than offsets.
+        let most = u64::try_from(dirt.end - dirt.first_dirty).unwrap_or(0);
         self.cleaning = Some(Box::new(Cleaning {
             step_bytes: terms.step_bytes.max(1),
-            max_keys: max_keys.max(1),
             now_ms,
             first_dirty: dirt.first_dirty,
             limit: dirt.end,
-            map: OffsetMap::default(),
+            map: OffsetMap::new(terms.dedupe_bytes, terms.fill, most),
             latest: dirt.first_dirty - 1,
             txns: CleanedTxns::new(self.aborted_transactions(dirt.first_dirty, dirt.end)),
             last_records: self.producers.last_records(),
@@ -391,14 +395,19 @@ impl Cleaning {
             return Ok(true);
         }
         if !header.is_control() && !self.txns.data(header) && header.record_count > 0 {
-            let full = self.map.len() + header.record_count as usize > self.max_keys;
-            // One batch at least is learned, or no pass would ever get further.
-            if full && self.map.len() > 0 {
+            let full = !self.map.has_room(header.record_count as usize);
+            if full && !self.map.is_empty() {
                 return Ok(false);
             }
             let corrupt = |why| LogError::Malformed { path: log_path(), why };
             let records = batch.records(codecs, DECOMPRESSED_LIMIT);
             let records = records.map_err(|error| corrupt(alloc::format!("{error}")))?;
+            if full {
+                // One batch at least is learned, or no pass would ever get further. What it says of itself is bounded by
+                // what it can hold.
+                self.map
+                    .make_room((header.record_count as usize).min(records.bytes().len() / MIN_RECORD + 1));
+            }
             for record in &records {
                 let record = record.map_err(|error| corrupt(alloc::format!("{error}")))?;
                 if let Some(key) = record.key.filter(|_| record.offset >= self.first_dirty) {

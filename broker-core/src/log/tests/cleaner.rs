@@ -8,7 +8,7 @@ use wire::batch::{BatchHeader, end_txn_marker_batch};
 use super::*;
 use crate::testing::Unsynced;
 
-const TERMS: CleaningTerms = CleaningTerms { step_bytes: 300, dedupe_bytes: 1 << 20 };
+const TERMS: CleaningTerms = CleaningTerms { step_bytes: 300, dedupe_bytes: 1 << 20, fill: 1_000_000 };
 const DAY: u64 = 86_400;
 
 fn compacted(segment_bytes: u32) -> LogConfig {
@@ -383,7 +383,8 @@ impl Run {
         let now = at_s(self.second);
         let Some(dirt) = self.bench.log.dirtiness(now.wall_ms, &mut self.bench.disk).unwrap() else { return };
         let dedupe_bytes = if self.chance(2) == 0 { 24 * 5 } else { 1 << 20 };
-        self.bench.log.begin_cleaning(now.wall_ms, &dirt, CleaningTerms { step_bytes: 200, dedupe_bytes });
+        let terms = CleaningTerms { step_bytes: 200, dedupe_bytes, ..TERMS };
+        self.bench.log.begin_cleaning(now.wall_ms, &dirt, terms);
         let dies_after = self.chance(120);
         for step in 0.. {
             if step == dies_after {
