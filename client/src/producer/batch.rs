@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
 use wire::batch::{Batch, BatchBuilder, BatchError, BatchOptions, increment_sequence, restamp_producer};
 use wire::drive::Instant;
 use wire::{Codecs, Compression, Rope};
@@ -252,8 +253,8 @@ impl ProducerBatch {
         let mut parts: Vec<ProducerBatch> = Vec::new();
         for (record, &made) in records.iter().zip(made.iter()) {
             let record = record?;
-            let headers: Vec<_> = record.headers.collect();
-            let headers: Vec<_> = headers.iter().map(|header| (header.key.as_ref(), header.value)).collect();
+            let headers: SmallVec<[_; 4]> = record.headers.collect();
+            let headers: SmallVec<[_; 4]> = headers.iter().map(|h| (h.key.as_ref(), h.value)).collect();
             let new = NewRecord {
                 partition: None,
                 timestamp: record.timestamp,
