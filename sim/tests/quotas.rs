@@ -28,9 +28,9 @@ fn run(clients: &Value, steps: &Value) -> RunReport {
     let options = RunOptions { seed: 1, keep_disks: None, trace: false, reproduce: String::new() };
     let report =
         runner::run(&sheet.variant(None).expect("the sheet as it stands"), &options).expect("it runs").report;
-    let page = reports::terminal::render(&report);
-    assert_eq!(report.verdict, Verdict::Pass, "{page}");
-    assert!(page.contains("_byte_rate, throttled for "), "the timeline tells of it: {page}");
+    assert_eq!(report.verdict, Verdict::Pass, "{}", reports::terminal::render(&report));
+    let told = report.timeline.iter().filter(|entry| entry.text.contains("_byte_rate, throttled for "));
+    assert_eq!(told.count(), 1, "the timeline tells of it once");
     report
 }
 
@@ -47,10 +47,11 @@ fn between(report: &RunReport, from: usize, to: usize) -> f64 {
     report.steps[to].at_seconds - report.steps[from].at_seconds
 }
 
-/// What a whole window is worth goes through at once; from then on it is the quota, give or take what a sample is.
+/// What a whole window is worth may go through at once; else it is the quota, give or take what a sample is. Kafka 4.3.1
+/// takes 63 s for what the producer does here.
 fn as_the_quota_says(seconds: f64) {
     let all = f64::from(COUNT * SIZE) / QUOTA;
-    assert!((all * 0.85 - 11.0..=all * 1.1).contains(&seconds), "{seconds} s, with a quota worth {all} s");
+    assert!((all - 11.0..=all * 1.1).contains(&seconds), "{seconds} s, with a quota worth {all} s");
 }
 
 #[test]
