@@ -243,6 +243,10 @@ impl Admin {
     /// Takes an input and what ended by it.
     pub fn handle(&mut self, now: Now, input: &Input, out: &mut Outputs) {
         self.net.handle(now.mono, input, out);
+        if !matches!(input, Input::Timer) {
+            // Whatever woke it, it looks at the time of its requests: see `next_deadline`.
+            self.net.handle(now.mono, &Input::Timer, out);
+        }
         while let Some(done) = self.net.next_done() {
             self.request_done(now, done, out);
         }
@@ -266,8 +270,16 @@ impl Admin {
     }
 
     /// When the client wants [`Input::Timer`].
+    ///
+    /// Java's admin client sleeps until a call's time is over, not until that of the request in flight: a broker that
+    /// says nothing holds a call for `default.api.timeout.ms`, unless something else wakes the client after
+    /// `request.timeout.ms`. While calls wait for a broker to be known it does not sleep.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let mut earliest = self.net.next_deadline();
+        let awake = self.requests.values().any(|request| matches!(request.state, State::Pending));
+        let mut earliest = match awake {
+            true => self.net.next_deadline(),
+            false => self.net.next_deadline_of_connections(),
+        };
         for request in self.requests.values() {
             earliest = sooner(earliest, Some(request.deadline));
             // Whose backoff is over waits for a broker, which is the connections' business.

@@ -126,6 +126,27 @@ fn an_unanswered_call_names_itself_and_what_it_waited_for() {
     assert!(cause.message.ends_with(" due to node 1 being disconnected"), "{}", cause.message);
 }
 
+/// As Apache Kafka 4.3.1's does when the quorum is lost: ListPartitionReassignments was sent once, with a timeout of
+/// 30 s, and told of after 60 s.
+#[test]
+fn a_request_is_given_up_when_the_client_wakes_up_and_nothing_wakes_it_before_the_call_is_late() {
+    let create = |admin: &mut Admin, now: Now| admin.create_topics(now, one_topic(), false);
+    let mut fake = Fake::new(1, 1);
+    fake.handlers.insert(ApiKey::CreateTopics, Box::new(|_, _, _| None));
+    let (at, result) = run(&mut fake, caller(&[], create));
+    assert_eq!((at, fake.count(ApiKey::CreateTopics)), (ms(60_000), 1));
+    let error = error_of(result);
+    assert!(error.message.ends_with(" after 1 attempt(s)"), "{}", error.message);
+
+    // Its metadata is fetched again after 40 s.
+    let mut fake = Fake::new(1, 1);
+    fake.handlers.insert(ApiKey::CreateTopics, Box::new(|_, _, _| None));
+    let (at, _) = run(&mut fake, caller(&[("metadata.max.age.ms", "40000")], create));
+    assert_eq!((at, fake.count(ApiKey::CreateTopics)), (ms(60_000), 2));
+    let second = fake.seen.iter().filter(|seen| seen.key == ApiKey::CreateTopics).nth(1).unwrap();
+    assert!(second.at >= ms(40_000) && second.at < ms(41_000), "{:?}", second.at);
+}
+
 #[test]
 fn a_call_is_tried_again_until_its_time_is_over_also_when_the_broker_goes_away() {
     let mut fake = Fake::new(1, 1);

@@ -1,7 +1,7 @@
 //! `kafka-console-consumer` (`ConsoleConsumer.java`): records of a topic as lines on standard output.
 //!
-//! With `--group` or `--include` it is a member of a group. Without, it reads all partitions of the topic, as the only
-//! member of a group that nobody else joins would: Kafka's tool makes such a group, `console-consumer-N`, for itself.
+//! It is a member of a group: the one of `--group`, or one that it makes for itself, `console-consumer-N`, and in which
+//! it commits nothing. With `--partition` it reads that partition and is in no group.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,6 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use rand_core::Rng as _;
 use wire::Codecs;
 use wire::drive::{Instant, Nanos, Now};
 
@@ -23,7 +22,7 @@ use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings,
 };
 use crate::Rng;
-use crate::backoff::fork;
+use crate::backoff::{below, fork};
 use crate::config::{ClientKind, ConsumerConfig, Settings};
 use crate::consumer::{Consumer, StartAt, Subscription};
 use crate::event::TopicPartition;
@@ -53,10 +52,6 @@ pub(super) struct ConsoleConsumer {
 #[derive(Clone)]
 struct Work {
     consumer: Consumer,
-    topic: Arc<str>,
-    /// Whether all partitions are read, as they become known.
-    all_partitions: bool,
-    metadata_version: u64,
     formatter: Formatter,
     skip_errors: bool,
     systest_events: bool,
@@ -140,10 +135,7 @@ impl Work {
         check_options(&options, terminal)?;
         let mut settings = consumer_settings(spec, &options, terminal)?;
         let partition = options.number::<i32>("partition")?;
-        match group(&options, &settings, terminal, rng)? {
-            Some(group) => settings.insert("group.id".into(), group),
-            None => settings.remove("group.id"),
-        };
+        set_group(&options, &mut settings, terminal, rng)?;
         let start = start_at(&options, terminal)?;
         let timeout = options.number::<i64>("timeout-ms")?.and_then(|ms| u64::try_from(ms).ok());
         let formatter = formatter(spec, &options, terminal)?;
@@ -153,21 +145,14 @@ impl Work {
             .map_err(|cause| failed_construct("Failed to construct kafka consumer", cause))?;
         let mut consumer = Consumer::new(config, "console-consumer", bootstrap, fork(rng));
         let topic: Arc<str> = options.required("topic")?.into();
-        let member = consumer.config().group.is_some();
         match (partition, options.value("include")?) {
-            (Some(partition), _) => {
-                consumer.assign(&TopicPartition { topic: topic.clone(), partition }, start);
-            }
+            (Some(partition), _) => drop(consumer.assign(&TopicPartition { topic, partition }, start)),
             (None, Some(include)) => consumer.subscribe(Subscription::Pattern(include.into()))?,
-            (None, None) if member => consumer.subscribe(Subscription::Topics(vec![topic.clone()]))?,
-            (None, None) => drop(consumer.add_topic(&topic)),
+            (None, None) => consumer.subscribe(Subscription::Topics(vec![topic]))?,
         }
         let max = options.number::<i32>("max-messages")?.unwrap_or(-1);
         Ok(Work {
             consumer,
-            topic,
-            all_partitions: partition.is_none() && !member,
-            metadata_version: 0,
             formatter,
             skip_errors: options.has("skip-message-on-error"),
             systest_events: options.has("enable-systest-events"),
@@ -196,7 +181,6 @@ impl Work {
             self.close(super::TERMINATED, now, out);
         }
         loop {
-            self.assign_partitions();
             self.print_records(now, codecs, out);
             self.consumer.drive(now, out);
             if self.closing.is_some() || !self.consumer.has_records() {
@@ -209,19 +193,6 @@ impl Work {
                 ..Exception::new("org.apache.kafka.common.errors.TimeoutException", "")
             };
             self.give_up(now, &timeout, out);
-        }
-    }
-
-    fn assign_partitions(&mut self) {
-        let version = self.consumer.metadata().version();
-        if !self.all_partitions || core::mem::replace(&mut self.metadata_version, version) == version {
-            return;
-        }
-        let metadata = self.consumer.metadata();
-        let known = metadata.topic_named(&self.topic).map(|index| metadata.topic(index).partitions.len());
-        for partition in 0..known.unwrap_or(0) as i32 {
-            let partition = TopicPartition { topic: self.topic.clone(), partition };
-            self.consumer.assign(&partition, StartAt::Reset);
         }
     }
 
@@ -366,13 +337,8 @@ fn consumer_settings(spec: &CommandSpec, options: &Options, terminal: &mut Termi
     Ok(settings)
 }
 
-/// The group that it is to be a member of, if any.
-fn group(
-    options: &Options,
-    settings: &Settings,
-    terminal: &mut Terminal<'_>,
-    rng: &mut Rng,
-) -> Ran<Option<String>> {
+/// Sets the group that it is to be a member of.
+fn set_group(options: &Options, settings: &mut Settings, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran {
     let groups: BTreeSet<&str> =
         options.values("group").chain(settings.get("group.id").map(String::as_str)).collect();
     if groups.len() > 1 {
@@ -387,11 +353,20 @@ fn group(
     if !groups.is_empty() && options.has("partition") {
         return Err(terminal.usage(OPTIONS, "Options group and partition cannot be specified together."));
     }
-    match groups.into_iter().next() {
-        Some(group) => Ok(Some(group.into())),
-        None if options.has("include") => Ok(Some(format!("console-consumer-{}", rng.next_u32() % 100_000))),
-        None => Ok(None),
+    let group = groups.into_iter().next().map(String::from);
+    match group {
+        Some(group) => {
+            settings.insert("group.id".into(), group);
+        }
+        // A partition is assigned, and no coordinator is asked for anything.
+        None if options.has("partition") => {}
+        None => {
+            settings.insert("group.id".into(), format!("console-consumer-{}", below(rng, 100_000)));
+            // Nobody will use this group again.
+            settings.entry("enable.auto.commit".into()).or_insert_with(|| "false".into());
+        }
     }
+    Ok(())
 }
 
 fn start_at(options: &Options, terminal: &mut Terminal<'_>) -> Ran<StartAt> {

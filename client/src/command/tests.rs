@@ -2,6 +2,7 @@
 //!
 //! `⇥` stands for a TAB in expected texts. Time stamps of log lines are those of the scripted cluster's clock.
 
+mod consumers;
 mod e2e_latency;
 mod transactions;
 
@@ -839,64 +840,6 @@ fn lines_that_cannot_be_read_or_sent_are_told_as_captured() {
 }
 
 #[test]
-fn records_become_lines() {
-    let mut fake = Fake::new(2, 3);
-    fake.produce(0, &["book", "pen"]);
-    fake.produce(2, &["ink"]);
-    let all = format!("kafka-console-consumer B --topic {TOPIC} --from-beginning --max-messages 3");
-    let (stdout, stderr, exit) = run(&mut fake, &all);
-    let mut sorted: Vec<&str> = stdout.lines().collect();
-    sorted.sort_unstable();
-    assert_eq!(
-        (sorted, stderr.as_str(), exit),
-        (vec!["book", "ink", "pen"], "Processed a total of 3 messages\n", 0)
-    );
-
-    let columns = "--formatter-property print.partition=true --formatter-property print.offset=true --formatter-property key.separator=-";
-    let one =
-        format!("kafka-console-consumer B --topic t --partition 0 --offset 1 --timeout-ms 3000 {columns}");
-    let (stdout, stderr, exit) = run(&mut fake, &one);
-    assert_eq!((stdout.as_str(), exit), ("Partition:0-Offset:1-pen\n", 0));
-    let expected = "ERROR Error processing message, terminating consumer process:  \
-                    (org.apache.kafka.tools.consumer.ConsoleConsumer)\n\
-                    org.apache.kafka.common.errors.TimeoutException\nProcessed a total of 1 messages\n";
-    assert!(stderr.ends_with(expected), "{stderr}");
-
-    let (_, stderr, exit) = run(&mut fake, "kafka-console-consumer B --topic t --partition 0 --group g");
-    let refused = "Options group and partition cannot be specified together.\n";
-    assert!(stderr.starts_with(refused) && exit == 1, "{stderr}");
-}
-
-#[test]
-fn a_consumer_that_is_stopped_says_how_much_it_read() {
-    let mut fake = Fake::new(1, 1);
-    fake.produce(0, &["a"]);
-    let mut process =
-        command("kafka-console-consumer --bootstrap-server broker-1:9092 --topic t --from-beginning", &[]);
-    fake.start(&mut process);
-    fake.run(&mut process, ms(5_000));
-    assert_eq!((fake.stdout.as_str(), fake.exit), ("a\n", None));
-    fake.stop(&mut process);
-    fake.run(&mut process, ms(6_000));
-    assert_eq!((fake.stderr.as_str(), fake.exit), ("Processed a total of 1 messages\n", Some(143)));
-}
-
-#[test]
-fn a_command_that_is_cloned_in_the_middle_ends_alike() {
-    let mut fake = Fake::new(1, 1);
-    fake.produce(0, &["a"]);
-    let mut process = command(
-        "kafka-console-consumer --bootstrap-server broker-1:9092 --topic t --from-beginning --max-messages 1",
-        &[],
-    );
-    fake.start(&mut process);
-    fake.run(&mut process, ms(2));
-    let mut copy = process.clone();
-    fake.run(&mut copy, ms(5_000));
-    assert_eq!((fake.stdout.as_str(), fake.exit), ("a\n", Some(0)));
-}
-
-#[test]
 fn answers_that_are_damaged_end_commands_and_break_nothing() {
     for seed in 0..60 {
         let lines = [
@@ -905,6 +848,7 @@ fn answers_that_are_damaged_end_commands_and_break_nothing() {
         ];
         for line in lines {
             let mut fake = Fake::new(2, 2);
+            consumers::coordinate(&mut fake);
             fake.produce(0, &["a"]);
             fake.versions.insert(ApiKey::DescribeTopicPartitions, (5, 5));
             fake.mangle = Some(rng(seed));

@@ -192,6 +192,15 @@ impl<C> NetworkClient<C> {
         earliest
     }
 
+    /// The same for an owner that does not wake up because of a request's time, and only looks at it when it is awake.
+    pub fn next_deadline_of_connections(&self) -> Option<Instant> {
+        let mut earliest = self.metadata_deadline();
+        for node in &self.nodes {
+            earliest = sooner(earliest, node.deadline_of_connection(self.settings.max_idle));
+        }
+        earliest
+    }
+
     fn metadata_deadline(&self) -> Option<Instant> {
         // An update that waits for a connection is woken by the connection, or by the end of a node's backoff.
         if self.metadata_waits { self.metadata.rebootstrap_at() } else { self.metadata.next_update() }

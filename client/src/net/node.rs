@@ -197,17 +197,26 @@ impl<C> Node<C> {
     }
 
     pub fn deadline(&self, max_idle: Nanos) -> Option<Instant> {
-        sooner(self.throttled_until, self.connection_deadline(max_idle))
+        sooner(self.throttled_until, self.deadline_with(max_idle, |_| true))
     }
 
-    fn connection_deadline(&self, max_idle: Nanos) -> Option<Instant> {
+    /// Without the deadlines of the owner's requests.
+    pub fn deadline_of_connection(&self, max_idle: Nanos) -> Option<Instant> {
+        let own = self.deadline_with(max_idle, |kind| !matches!(kind, Kind::Call(_)));
+        sooner(self.throttled_until, own)
+    }
+
+    fn deadline_with(&self, max_idle: Nanos, counts: impl Fn(&Kind<C>) -> bool) -> Option<Instant> {
         match self.state {
             State::Disconnected if self.wanted => self.reconnect_at(),
             State::Disconnected => None,
             State::Connecting => self.setup_deadline(),
+            State::CheckingVersions | State::Ready if self.in_flight.is_empty() => {
+                Some(self.last_used + max_idle)
+            }
             State::CheckingVersions | State::Ready => {
-                let request = self.in_flight.iter().map(|request| request.deadline).min();
-                request.or(Some(self.last_used + max_idle))
+                let counted = self.in_flight.iter().filter(|request| counts(&request.kind));
+                counted.map(|request| request.deadline).min()
             }
         }
     }

@@ -117,11 +117,9 @@ fn unordered(command: &str) -> bool {
 }
 
 /// Where the many partitions of `__consumer_offsets` lie is by chance, and most of their rows were not written down.
-/// A console consumer without `--group` makes no group here.
 fn left_out(command: &str, line: &str) -> bool {
     command.starts_with("kafka-topics") && line.starts_with("\tTopic: __consumer_offsets\t")
         || command.starts_with("kafka-leader-election") && line.contains("partition: __consumer_offsets-")
-        || command.contains("groups") && command.contains(" --list") && line.starts_with("<group>")
 }
 
 /// What only some tools print by chance.
