@@ -53,8 +53,11 @@ pub struct ReplicaSeen {
 
 impl Admin {
     /// Fetches from a broker, be it a leader or a follower. A partition that it refuses has no batches.
+    ///
+    /// There is one attempt, which fails when the broker cannot be reached, or after `request.timeout.ms`.
     pub fn fetch_replica(&mut self, now: Now, broker: i32, fetch: ReplicaFetch) -> CallId {
-        self.begin(now, "fetch", Route::Node(broker), Box::new(FetchReplica { fetch }))
+        let timeout = self.config.common.request_timeout;
+        self.begin_within(now, timeout, "fetch", Route::Node(broker), Box::new(FetchReplica { fetch }))
     }
 }
 
@@ -66,6 +69,10 @@ struct FetchReplica {
 impl Op for FetchReplica {
     fn key(&self) -> ApiKey {
         ApiKey::Fetch
+    }
+
+    fn once(&self) -> bool {
+        true
     }
 
     fn send(&self, link: Link<'_>) {

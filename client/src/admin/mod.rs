@@ -96,6 +96,10 @@ trait Op: OpClone + Send + Sync {
     fn answered(&mut self, answer: &Answer<'_>) -> Step;
     /// The result if it fails as a whole.
     fn failed(&mut self, error: ClientError) -> AdminResult;
+    /// Whether there is one attempt only: it fails with its connection.
+    fn once(&self) -> bool {
+        false
+    }
     /// What to do instead with a broker that does not know the API.
     fn unsupported(&mut self) -> Option<NextRequest> {
         None
@@ -180,6 +184,8 @@ struct Outstanding {
     next_try: Instant,
     next_try_wall_ms: i64,
     state: State,
+    /// It has seen the broker's connection coming, or in use.
+    connecting: bool,
 }
 
 /// A call: the requests that it consists of, and what is known of its result.
@@ -258,7 +264,7 @@ impl Admin {
         self.expire(now, out);
         loop {
             let before = self.next;
-            self.assign(now.mono, out);
+            self.assign(now, out);
             self.send_assigned(now, out);
             // A broker that lacks an API may be asked otherwise: that is a request of its own.
             if self.next == before {
@@ -304,10 +310,26 @@ impl Admin {
     }
 
     fn begin_all(&mut self, now: Now, requests: Vec<NextRequest>) -> CallId {
+        let timeout = self.config.api_timeout;
+        self.begin_all_within(now, timeout, requests)
+    }
+
+    /// The same as `begin`, for a call that has a time of its own.
+    fn begin_within(
+        &mut self,
+        now: Now,
+        timeout: Nanos,
+        name: &str,
+        route: Route,
+        op: Box<dyn Op>,
+    ) -> CallId {
+        self.begin_all_within(now, timeout, alloc::vec![NextRequest { name: name.into(), route, op }])
+    }
+
+    fn begin_all_within(&mut self, now: Now, timeout: Nanos, requests: Vec<NextRequest>) -> CallId {
         self.next += 1;
         let call = CallId(self.next);
         self.calls.insert(call, Call::default());
-        let timeout = self.config.api_timeout;
         let deadline = (now.mono + timeout, now.wall_ms + timeout.as_millis() as i64);
         for request in requests {
             self.add(call, request, deadline);
@@ -337,23 +359,31 @@ impl Admin {
             next_try: Instant(0),
             next_try_wall_ms: 0,
             state: State::Pending,
+            connecting: false,
         };
         self.requests.insert(self.next, outstanding);
     }
 
     // --- sending
 
-    fn assign(&mut self, now: Instant, out: &mut Outputs) {
+    /// Gives every request that waits for a broker one that is known.
+    fn assign(&mut self, now: Now, out: &mut Outputs) {
         let pending: Vec<(u64, Route)> = self
             .requests
             .iter()
-            .filter(|(_, request)| matches!(request.state, State::Pending) && request.next_try <= now)
+            .filter(|(_, request)| matches!(request.state, State::Pending) && request.next_try <= now.mono)
             .map(|(&id, request)| (id, request.route))
             .collect();
         for (id, route) in pending {
-            let Some(node) = self.node_for(now, route, out) else { continue };
+            let node = self.node_for(now.mono, route, out);
             let request = self.requests.get_mut(&id).expect("just listed");
-            request.state = State::Assigned { node };
+            match node {
+                Some(node) => request.state = State::Assigned { node },
+                None if request.op.once() => {
+                    self.fail(now, id, ClientError::disconnected("There is no such broker."));
+                }
+                None => {}
+            }
         }
     }
 
@@ -387,9 +417,21 @@ impl Admin {
         for (id, node) in assigned {
             if self.net.ready(now.mono, node, out).is_ok() {
                 self.send(now, id, node, out);
-            } else if self.net.is_unavailable(now.mono, node) {
+                continue;
+            }
+            let unavailable = self.net.is_unavailable(now.mono, node);
+            let request = self.requests.get_mut(&id).expect("just listed");
+            if request.op.once() {
+                // A broker that could not be reached before is tried again; once it cannot be reached, that was it.
+                if unavailable && request.connecting {
+                    let error = format!("Connection to {node} failed.");
+                    self.fail(now, id, ClientError::disconnected(error));
+                } else {
+                    request.connecting = !unavailable;
+                }
+            } else if unavailable {
                 // As Java does when a connection fails: another broker may pass for the controller by now.
-                self.requests.get_mut(&id).expect("just listed").state = State::Pending;
+                request.state = State::Pending;
                 self.net.metadata.request_update();
             }
         }
@@ -488,7 +530,7 @@ impl Admin {
         request.tries += 1;
         request.next_try = now.mono + backoff;
         request.next_try_wall_ms = now.wall_ms + backoff.as_millis() as i64;
-        let late = request.deadline <= now.mono;
+        let late = request.deadline <= now.mono || request.op.once();
         if !late && error.code.retriable() && request.tries <= self.config.retries {
             request.state = State::Pending;
             return;

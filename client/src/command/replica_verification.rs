@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use wire::Uuid;
-use wire::drive::{Instant, Now};
+use wire::drive::{Instant, Nanos, Now};
 
 use super::CommandSpec;
 use super::get_offsets::check_bootstrap;
@@ -25,12 +25,16 @@ use crate::backoff::fork;
 use crate::config::{AdminConfig, ClientKind, Isolation, Settings};
 use crate::event::TopicPartition;
 use crate::io::{Input, Output, Outputs};
+use crate::net::sooner;
 
 const ABOUT: &str = "Validate that all replicas for a set of topics have the same data.";
 
 const LOGGER: &str = "org.apache.kafka.tools.ReplicaVerificationTool";
 
 const OPTIONS: Help = Help(include_str!("help/kafka-replica-verification.txt"));
+
+/// After a round in which no broker answered.
+const PAUSE: Nanos = Nanos::from_millis(50);
 
 /// The tool as a process.
 #[derive(Clone)]
@@ -56,6 +60,8 @@ struct Work {
     offsets: BTreeMap<TopicPartition, i64>,
     /// The fetches under way.
     fetching: BTreeMap<CallId, i32>,
+    /// When to begin the next round, if not at once.
+    again_at: Option<Instant>,
     /// What this round's fetches brought, by broker.
     seen: BTreeMap<TopicPartition, BTreeMap<i32, ReplicaSeen>>,
 }
@@ -66,7 +72,8 @@ impl ReplicaVerification {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().filter(|_| self.exit.is_none()).and_then(|work| work.admin.next_deadline())
+        let work = self.work.as_ref().filter(|_| self.exit.is_none())?;
+        sooner(work.again_at, work.admin.next_deadline())
     }
 
     pub fn handle(&mut self, spec: &CommandSpec, now: Now, input: Input, out: &mut Outputs) {
@@ -127,6 +134,7 @@ impl Work {
             brokers: BTreeMap::new(),
             offsets: BTreeMap::new(),
             fetching: BTreeMap::new(),
+            again_at: None,
             seen: BTreeMap::new(),
         };
         work.admin.list_topics(terminal.now, true);
@@ -140,6 +148,10 @@ impl Work {
     fn handle(&mut self, input: &Input, terminal: &mut Terminal<'_>) -> Ran {
         let now = terminal.now;
         self.admin.handle(now, input, terminal.out);
+        if self.again_at.is_some_and(|at| at <= now.mono) {
+            self.again_at = None;
+            self.fetch(now);
+        }
         loop {
             while let Some((id, result)) = self.admin.take_result() {
                 self.take(id, result, terminal)?;
@@ -206,8 +218,13 @@ impl Work {
                     self.seen.entry(partition).or_default().insert(broker, replica);
                 }
                 if self.fetching.is_empty() {
+                    let nobody = self.seen.is_empty();
                     self.verify(terminal)?;
-                    self.fetch(now);
+                    match nobody {
+                        // No broker of them is known any more, so nothing else would let time pass.
+                        true => self.again_at = Some(now.mono + PAUSE),
+                        false => self.fetch(now),
+                    }
                 }
             }
             other => unreachable!("a call answered with {other:?}"),
