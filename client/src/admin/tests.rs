@@ -130,7 +130,8 @@ fn an_unanswered_call_names_itself_and_what_it_waited_for() {
 /// 30 s, and told of after 60 s.
 #[test]
 fn a_request_is_given_up_when_the_client_wakes_up_and_nothing_wakes_it_before_the_call_is_late() {
-    let create = |admin: &mut Admin, now: Now| admin.create_topics(now, one_topic(), false);
+    let create =
+        |admin: &mut Admin, now: Now| admin.create_topics(now, one_topic(), false, TopicOptions::default());
     let mut fake = Fake::new(1, 1);
     fake.handlers.insert(ApiKey::CreateTopics, Box::new(|_, _, _| None));
     let (at, result) = run(&mut fake, caller(&[], create));

@@ -61,6 +61,17 @@ impl Arguments {
         self.given.iter().rev().find(|(given, _)| *given == name).and_then(|(_, value)| value.as_deref())
     }
 
+    /// Which of these are given, in the order in which they were given first.
+    pub fn in_order(&self, names: &[&'static str]) -> Vec<&'static str> {
+        let mut given: Vec<&'static str> = Vec::new();
+        for (name, _) in &self.given {
+            if names.contains(name) && !given.contains(name) {
+                given.push(name);
+            }
+        }
+        given
+    }
+
     /// All values of an option that may be repeated.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.given.iter().filter(move |(given, _)| *given == name).filter_map(|(_, value)| value.as_deref())
@@ -118,12 +129,14 @@ impl Arguments {
     }
 
     fn check(&self, parser: &Parser) -> Result<(), String> {
-        let given: Vec<&&str> = parser.one_of.iter().filter(|name| self.has(name)).collect();
-        match given[..] {
+        match self.in_order(parser.one_of)[..] {
             [] if !parser.one_of.is_empty() => {
                 let titles = parser.args.iter().filter(|arg| parser.one_of.contains(&arg.name)).map(title);
                 let titles: Vec<String> = titles.collect();
-                Err(format!("one of the arguments {} is required", titles.join(" ")))
+                match &titles[..] {
+                    [title] => Err(format!("argument {title} is required")),
+                    _ => Err(format!("one of the arguments {} is required", titles.join(" "))),
+                }
             }
             [first, second, ..] => {
                 let titled = |name: &str| {
@@ -148,8 +161,11 @@ fn justified(text: &str) -> String {
     const WIDTH: usize = 75;
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
-    for piece in pieces(text) {
-        if line.chars().count() + piece.trim_end().chars().count() > WIDTH && !line.is_empty() {
+    let mut pieces = pieces(text).into_iter().peekable();
+    while let Some(piece) = pieces.next() {
+        // The space behind a word must fit, too, and so must the end of the last line.
+        let end = usize::from(pieces.peek().is_none());
+        if line.chars().count() + piece.chars().count() + end > WIDTH && !line.is_empty() {
             lines.push(spread(line.trim_end(), WIDTH));
             line.clear();
         }
@@ -272,6 +288,11 @@ mod tests {
     fn what_is_wrong_is_told_in_lines_of_75_characters() {
         let cases = [
             "kafka-cluster: error: argument --id/-i is required",
+            "kafka-producer-perf-test:  error:  --num-records  should  be  greater  than\nzero.",
+            "kafka-producer-perf-test: error: argument  --transaction-duration-ms: could\nnot convert 'x' to Long (For \
+             input string: \"x\")",
+            "kafka-producer-perf-test: error: At  least  one  of  --bootstrap-server, --\ncommand-property, \
+             --producer-props,  --producer.config  or --command-config\nmust be specified.",
             "kafka-cluster: error: invalid  choice:  'frob'  (choose  from 'cluster-id',\n'unregister', 'list-endpoints')",
             "kafka-metadata-quorum:  error:   invalid   choice:   'frob'   (choose  from\n'describe', 'add-controller', \
              'remove-controller')",

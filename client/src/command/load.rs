@@ -1,8 +1,7 @@
-//! The tools that make records themselves: `kafka-verifiable-producer` (`VerifiableProducer.java`), which tells what
-//! became of each as a line of JSON, and `kafka-producer-perf-test` (`ProducerPerformance.java`), which measures.
+//! `kafka-verifiable-producer` (`VerifiableProducer.java`): makes records and tells what became of each as a line of
+//! JSON. And what the tools of its manner have in common.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -12,10 +11,9 @@ use wire::drive::{Endpoint, Instant, Nanos, Now};
 
 use super::CommandSpec;
 use super::arguments::{self, Arguments, Parser, Unread, arg};
-use super::console_producer::key_values;
 use super::session::{Console, Exception, Terminal, bootstrap_servers, failed_construct, known_settings};
 use crate::Rng;
-use crate::backoff::{below, fork};
+use crate::backoff::fork;
 use crate::config::{ClientKind, ProducerConfig, Settings};
 use crate::event::Made;
 use crate::io::{Input, Output, Outputs};
@@ -25,12 +23,12 @@ use crate::producer::{NewRecord, Producer, SendError, SendResult};
 
 /// How many records are made without letting time pass.
 const BURST: u64 = 500;
-/// `MAX_SAMPLES` of latencies.
-const MAX_SAMPLES: u64 = 500_000;
 
 const TOOL: Parser = Parser { name: "", args: &[], one_of: &[], usage: "" };
 /// The only command, which no command line names.
 pub(super) const ONLY: &str = "only";
+
+const PROGRAM: &str = "verifiable-producer";
 
 const VERIFIABLE: &[Parser] = &[Parser {
     name: ONLY,
@@ -57,66 +55,17 @@ const VERIFIABLE: &[Parser] = &[Parser {
                            (--bootstrap-server HOST1:PORT1[,HOST2:PORT2[...]])",
 }];
 
-const PERFORMANCE: &[Parser] = &[Parser {
-    name: ONLY,
-    args: &[
-        arg("--topic", None),
-        arg("--bootstrap-server", None),
-        arg("--num-records", None),
-        arg("--record-size", None),
-        arg("--throughput", None),
-        arg("--producer-props", None),
-        arg("--command-property", None),
-        arg("--producer.config", None),
-        arg("--command-config", None),
-        arg("--reporting-interval", None),
-    ],
-    one_of: &["--record-size"],
-    usage: "producer-performance [-h] [--bootstrap-server BOOTSTRAP-SERVERS] --topic TOPIC
-                            --num-records NUM-RECORDS --throughput THROUGHPUT
-                            [--producer-props PROP-NAME=PROP-VALUE [PROP-NAME=PROP-VALUE ...]]
-                            [--command-property PROP-NAME=PROP-VALUE [PROP-NAME=PROP-VALUE ...]]
-                            [--producer.config CONFIG-FILE]
-                            [--command-config CONFIG-FILE]
-                            [--reporting-interval INTERVAL-MS]
-                            --record-size RECORD-SIZE",
-}];
-
-/// Which of the tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Verifiable,
-    Performance,
-}
-
-impl Kind {
-    fn parser(self) -> (&'static str, &'static [Parser]) {
-        match self {
-            Kind::Verifiable => ("verifiable-producer", VERIFIABLE),
-            Kind::Performance => ("producer-performance", PERFORMANCE),
-        }
-    }
-
-    fn required(self) -> &'static [&'static str] {
-        match self {
-            Kind::Verifiable => &["--topic"],
-            Kind::Performance => &["--topic", "--num-records", "--throughput"],
-        }
-    }
-}
-
 /// The tool as a process.
 #[derive(Clone)]
 pub(super) struct Load {
-    kind: Kind,
     rng: Rng,
     work: Option<Box<Work>>,
     exit: Option<i32>,
 }
 
 impl Load {
-    pub fn new(kind: Kind, rng: Rng) -> Load {
-        Load { kind, rng, work: None, exit: None }
+    pub fn new(rng: Rng) -> Load {
+        Load { rng, work: None, exit: None }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -142,9 +91,7 @@ impl Load {
                     return self.finish(code, out);
                 }
             }
-            if self.kind == Kind::Verifiable {
-                tell(now, "startup_complete", "", out);
-            }
+            tell(now, "startup_complete", "", out);
         }
         let Some(work) = &mut self.work else { return self.finish(super::TERMINATED, out) };
         work.handle(now, input, codecs, out);
@@ -161,34 +108,22 @@ impl Load {
     }
 
     fn set_up(&mut self, spec: &CommandSpec, now: Now) -> Result<Work, Wrong> {
-        let kind = self.kind;
-        let arguments = arguments_of(kind, spec)?;
-        let unread = |text: String| unread(kind, &text);
+        if spec.words.len() <= 1 {
+            return Err(Wrong::Usage(format!("usage: {}\n", VERIFIABLE[0].usage)));
+        }
+        let arguments = arguments_of_tool(PROGRAM, VERIFIABLE, &["--topic"], spec)?;
         let number = |name: &str, default: i64| match arguments.value(name) {
             None => Ok(default),
-            Some(text) => text.parse::<i64>().map_err(|_| {
-                unread(format!(
-                    "argument {name}: could not convert '{text}' to Integer (For input string: \"{text}\")"
-                ))
-            }),
+            Some(text) => text.parse::<i64>().map_err(|_| unread(&not_a_number(name, text, "Integer"))),
         };
-        let count = number(if kind == Kind::Verifiable { "--max-messages" } else { "--num-records" }, -1)?;
-        let size = number("--record-size", 0)?;
-        if kind == Kind::Performance && size <= 0 {
-            let text = "--record-size should be greater than zero.".to_string();
-            return Err(Exception::illegal_argument(text).into());
-        }
+        let count = number("--max-messages", -1)?;
         let throughput = number("--throughput", -1)?;
         let prefix = arguments.value("--value-prefix").map(|_| number("--value-prefix", 0)).transpose()?;
-        let (settings, endpoints) = settings_of(kind, spec, &arguments)?;
+        let (settings, endpoints) = settings_of(spec, &arguments)?;
         let config = ProducerConfig::parse(&settings).map_err(Exception::from)?;
-        let name = if kind == Kind::Verifiable { "producer-1" } else { "perf-producer-client" };
-        let mut producer = Producer::new(config, name, endpoints, fork(&mut self.rng));
+        let mut producer = Producer::new(config, "producer-1", endpoints, fork(&mut self.rng));
         producer.keep_results();
-        let mut payload = Vec::new();
-        payload.resize_with(size as usize, || b'A' + below(&mut self.rng, 26) as u8);
         Ok(Work {
-            kind,
             topic: producer.topic(arguments.value("--topic").unwrap_or_default()),
             name: arguments.value("--topic").unwrap_or_default().to_string(),
             producer,
@@ -198,23 +133,20 @@ impl Load {
             prefix,
             keys: number("--repeating-keys", 0)?.max(0) as u64,
             created: Some(number("--message-create-time", -1)?).filter(|ms| *ms >= 0),
-            payload,
             start: now,
             made: 0,
             blocked: None,
             acked: 0,
             more_at: None,
             closing: None,
-            latencies: BTreeMap::new(),
-            total: Figures::new(now.mono),
-            window: Figures::new(now.mono),
-            interval: Nanos::from_millis(number("--reporting-interval", 5000)?.max(1) as u64),
         })
     }
 }
 
 /// Why the tool does not begin.
 pub(super) enum Wrong {
+    /// There was not a single word: the help is told, and all is well.
+    Usage(String),
     Arguments(Unread),
     Thrown(Exception),
 }
@@ -223,9 +155,14 @@ impl Wrong {
     /// Says so, and gives the exit status.
     pub fn tell(self, terminal: &mut Terminal<'_>) -> i32 {
         match self {
-            Wrong::Arguments(Unread::Help(text)) => {
+            Wrong::Usage(text) => {
                 terminal.print(text);
                 0
+            }
+            // To argparse4j that is an exception, and these tools exit alike for all of them.
+            Wrong::Arguments(Unread::Help(text)) => {
+                terminal.print(text);
+                1
             }
             Wrong::Arguments(Unread::Error { text, .. }) => {
                 terminal.print_both(String::new(), text);
@@ -252,19 +189,18 @@ impl From<Exception> for Wrong {
     }
 }
 
-fn unread(kind: Kind, text: &str) -> Unread {
-    let (program, parsers) = kind.parser();
-    misused(program, parsers, text)
+/// What argparse4j says of a value that is no number of this class.
+pub(super) fn not_a_number(name: &str, text: &str, class: &str) -> String {
+    format!("argument {name}: could not convert '{text}' to {class} (For input string: \"{text}\")")
+}
+
+fn unread(text: &str) -> Unread {
+    misused(PROGRAM, VERIFIABLE, text)
 }
 
 /// What argparse4j says of a command line that makes no sense.
 pub(super) fn misused(program: &str, parsers: &[Parser], text: &str) -> Unread {
     arguments::misused(program, parsers[0].usage, text)
-}
-
-fn arguments_of(kind: Kind, spec: &CommandSpec) -> Result<Arguments, Unread> {
-    let (program, parsers) = kind.parser();
-    arguments_of_tool(program, parsers, kind.required(), spec)
 }
 
 /// The arguments of a tool that has no commands.
@@ -286,7 +222,7 @@ pub(super) fn arguments_of_tool(
             }
         }
         // `--throughput -1`: a negative number is no option.
-        if word.starts_with('-') && word.parse::<i64>().is_ok() {
+        if word.starts_with('-') && word.parse::<f64>().is_ok_and(f64::is_finite) {
             if let Some(option) = words.last_mut() {
                 option.push_str(&format!("={word}"));
             }
@@ -304,33 +240,18 @@ pub(super) fn arguments_of_tool(
     }
 }
 
-fn settings_of(
-    kind: Kind,
-    spec: &CommandSpec,
-    arguments: &Arguments,
-) -> Result<(Settings, Vec<Endpoint>), Wrong> {
+fn settings_of(spec: &CommandSpec, arguments: &Arguments) -> Result<(Settings, Vec<Endpoint>), Wrong> {
     let (new, old) = (arguments.value("--command-config"), arguments.value("--producer.config"));
     if new.is_some() && old.is_some() {
         let text = "Options --producer.config and --command-config are mutually exclusive.";
-        return Err(unread(kind, text).into());
+        return Err(unread(text).into());
     }
-    let file = spec.settings(new.or(old))?;
     let mut settings = Settings::new();
-    if kind == Kind::Verifiable {
-        settings.insert("acks".into(), arguments.value("--acks").unwrap_or("-1").into());
-        settings.insert("retries".into(), "0".into());
-    }
-    settings.extend(file);
-    let given = arguments.values("--producer-props").chain(arguments.values("--command-property"));
-    settings.extend(key_values(given));
-    let own = arguments.value("--bootstrap-server").map(str::to_string);
-    let Some(bootstrap) = own.or_else(|| settings.get("bootstrap.servers").cloned()) else {
-        let text = "At least one of --bootstrap-server, --command-property, --producer-props, --producer.config or \
-                    --command-config must be specified.";
-        return Err(unread(kind, text).into());
-    };
+    settings.insert("acks".into(), arguments.value("--acks").unwrap_or("-1").into());
+    settings.insert("retries".into(), "0".into());
+    settings.extend(spec.settings(new.or(old))?);
     known_settings(ClientKind::Producer, &mut settings, &spec.config);
-    let endpoints = bootstrap_servers(&bootstrap)
+    let endpoints = bootstrap_servers(arguments.value("--bootstrap-server").unwrap_or_default())
         .map_err(|cause| failed_construct("Failed to construct kafka producer", cause))?;
     Ok((settings, endpoints))
 }
@@ -359,39 +280,8 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// What is measured over some time.
-#[derive(Clone, Copy, Debug)]
-struct Figures {
-    since: Instant,
-    count: u64,
-    bytes: u64,
-    total_ms: u64,
-    max_ms: u64,
-}
-
-impl Figures {
-    fn new(since: Instant) -> Figures {
-        Figures { since, count: 0, bytes: 0, total_ms: 0, max_ms: 0 }
-    }
-
-    fn observe(&mut self, ms: u64, bytes: u64) {
-        self.count += 1;
-        self.bytes += bytes;
-        self.total_ms += ms;
-        self.max_ms = self.max_ms.max(ms);
-    }
-
-    /// Records and MB per second, and the average latency.
-    fn rates(&self, now: Instant) -> (f64, f64, f64) {
-        let seconds = now.since(self.since).as_millis().max(1) as f64 / 1000.0;
-        let average = self.total_ms as f64 / self.count.max(1) as f64;
-        (self.count as f64 / seconds, self.bytes as f64 / seconds / (1024.0 * 1024.0), average)
-    }
-}
-
 #[derive(Clone)]
 struct Work {
-    kind: Kind,
     producer: Producer,
     topic: TopicIndex,
     name: String,
@@ -404,7 +294,6 @@ struct Work {
     keys: u64,
     /// The timestamp of the next record, if it is not the clock's.
     created: Option<i64>,
-    payload: Vec<u8>,
     start: Now,
     made: u64,
     /// The record that `send` blocks on.
@@ -413,11 +302,6 @@ struct Work {
     /// When to make more records.
     more_at: Option<Instant>,
     closing: Option<i32>,
-    /// How often each latency was met, in milliseconds.
-    latencies: BTreeMap<u64, u64>,
-    total: Figures,
-    window: Figures,
-    interval: Nanos,
 }
 
 impl Work {
@@ -482,12 +366,9 @@ impl Work {
     fn send(&mut self, now: Now, made: Made, out: &mut Outputs) -> Result<i32, SendError> {
         let (key, value) = (self.key(made.number), self.value(made.number));
         let timestamp = self.created.unwrap_or(now.wall_ms);
-        let value = match self.kind {
-            Kind::Verifiable => value.as_bytes(),
-            Kind::Performance => &self.payload,
-        };
         let key = key.as_deref().map(str::as_bytes);
-        let record = NewRecord { partition: None, timestamp, key, value: Some(value), headers: &[], made };
+        let record =
+            NewRecord { partition: None, timestamp, key, value: Some(value.as_bytes()), headers: &[], made };
         let sent = self.producer.send(now, self.topic, &record, out);
         if let (Some(created), Ok(_)) = (&mut self.created, &sent) {
             *created += now.wall_ms - self.start.wall_ms;
@@ -505,10 +386,7 @@ impl Work {
 
     fn tell_results(&mut self, now: Now, out: &mut Outputs) {
         for result in self.producer.take_results() {
-            match self.kind {
-                Kind::Verifiable => self.tell_records(now, &result, out),
-                Kind::Performance => self.measure(now, &result, out),
-            }
+            self.tell_records(now, &result, out);
         }
     }
 
@@ -539,64 +417,15 @@ impl Work {
         }
     }
 
-    fn measure(&mut self, now: Now, result: &SendResult, out: &mut Outputs) {
-        for made in result.records.iter() {
-            if let Err((error, _)) = &result.result {
-                let trace = Exception::from(error.clone()).stack_trace();
-                Terminal { now, out }.print_both(String::new(), trace);
-                continue;
-            }
-            let (ms, bytes) = (now.mono.since(made.at).as_millis(), self.payload.len() as u64);
-            self.total.observe(ms, bytes);
-            self.window.observe(ms, bytes);
-            let sampling = self.count.map_or(1, |count| (count / count.clamp(1, MAX_SAMPLES)).max(1));
-            if (self.total.count - 1).is_multiple_of(sampling) {
-                *self.latencies.entry(ms).or_default() += 1;
-            }
-            if now.mono.since(self.window.since) >= self.interval {
-                let (records, megabytes, average) = self.window.rates(now.mono);
-                let (count, max) = (self.window.count, self.window.max_ms as f64);
-                Terminal { now, out }.line(format!(
-                    "{count} records sent, {records:.1} records/sec ({megabytes:.2} MB/sec), {average:.1} ms avg \
-                     latency, {max:.1} ms max latency."
-                ));
-                self.window = Figures::new(now.mono);
-            }
-        }
-    }
-
-    /// The latency that so many of 1,000 samples do not exceed.
-    fn percentile(&self, permille: u64) -> u64 {
-        let samples: u64 = self.latencies.values().sum();
-        let mut left = samples * permille / 1000;
-        for (&ms, &count) in &self.latencies {
-            if left < count {
-                return ms;
-            }
-            left -= count;
-        }
-        self.latencies.last_key_value().map_or(0, |(&ms, _)| ms)
-    }
-
     /// Everything has an outcome.
     fn end(&mut self, now: Now, out: &mut Outputs) {
-        if self.kind == Kind::Verifiable {
-            tell(now, "shutdown_complete", "", out);
-            let elapsed = (now.wall_ms - self.start.wall_ms).max(1);
-            let average = 1000.0 * (self.acked as f64 / elapsed as f64);
-            let fields = format!(
-                "\"sent\":{},\"acked\":{},\"target_throughput\":{},\"avg_throughput\":{average:?}",
-                self.made, self.acked, self.target
-            );
-            return tell(now, "tool_data", &fields, out);
-        }
-        let (records, megabytes, average) = self.total.rates(now.mono);
-        let (count, max) = (self.total.count, self.total.max_ms as f64);
-        let percentiles = [500, 950, 990, 999].map(|permille| self.percentile(permille));
-        let [half, p95, p99, p999] = percentiles;
-        Terminal { now, out }.line(format!(
-            "{count} records sent, {records:.6} records/sec ({megabytes:.2} MB/sec), {average:.2} ms avg latency, \
-             {max:.2} ms max latency, {half} ms 50th, {p95} ms 95th, {p99} ms 99th, {p999} ms 99.9th."
-        ));
+        tell(now, "shutdown_complete", "", out);
+        let elapsed = (now.wall_ms - self.start.wall_ms).max(1);
+        let average = 1000.0 * (self.acked as f64 / elapsed as f64);
+        let fields = format!(
+            "\"sent\":{},\"acked\":{},\"target_throughput\":{},\"avg_throughput\":{average:?}",
+            self.made, self.acked, self.target
+        );
+        tell(now, "tool_data", &fields, out);
     }
 }

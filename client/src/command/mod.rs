@@ -27,7 +27,9 @@ mod line_reader;
 mod load;
 mod log_dirs;
 mod metadata_quorum;
+mod metrics;
 mod options;
+mod producer_perf;
 mod reassign;
 mod replica_verification;
 mod session;
@@ -58,6 +60,7 @@ use console_producer::ConsoleProducer;
 use consumer_perf::ConsumerPerf;
 use e2e_latency::EndToEndLatency;
 use load::Load;
+use producer_perf::ProducerPerf;
 use replica_verification::ReplicaVerification;
 use session::{Calls, Exception, Tool};
 use verifiable_consumer::VerifiableConsumer;
@@ -116,10 +119,10 @@ const TOOLS: &[(&str, Kind)] = &[
     ("kafka-features", Kind::Calls(features::run)),
     ("kafka-broker-api-versions", Kind::Calls(api_versions::run)),
     ("kafka-cluster", Kind::Calls(cluster::run)),
-    ("kafka-producer-perf-test", Kind::Load(load::Kind::Performance)),
+    ("kafka-producer-perf-test", Kind::ProducerPerf),
     ("kafka-consumer-perf-test", Kind::ConsumerPerf),
     ("kafka-e2e-latency", Kind::EndToEndLatency),
-    ("kafka-verifiable-producer", Kind::Load(load::Kind::Verifiable)),
+    ("kafka-verifiable-producer", Kind::Load),
     ("kafka-verifiable-consumer", Kind::VerifiableConsumer),
     ("kafka-replica-verification", Kind::ReplicaVerification),
     ("kafka-transactions", Kind::Calls(transactions::run)),
@@ -131,7 +134,8 @@ enum Kind {
     Calls(Tool),
     Producer,
     Consumer,
-    Load(load::Kind),
+    Load,
+    ProducerPerf,
     ConsumerPerf,
     EndToEndLatency,
     VerifiableConsumer,
@@ -151,6 +155,7 @@ enum State {
     Producer(ConsoleProducer),
     Consumer(ConsoleConsumer),
     Load(Load),
+    ProducerPerf(ProducerPerf),
     ConsumerPerf(ConsumerPerf),
     EndToEndLatency(EndToEndLatency),
     VerifiableConsumer(VerifiableConsumer),
@@ -169,7 +174,8 @@ impl CommandProcess {
             Some(Kind::Calls(tool)) => State::Calls(Box::new(Calls::new(tool, rng))),
             Some(Kind::Producer) => State::Producer(ConsoleProducer::new(rng)),
             Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
-            Some(Kind::Load(kind)) => State::Load(Load::new(kind, rng)),
+            Some(Kind::Load) => State::Load(Load::new(rng)),
+            Some(Kind::ProducerPerf) => State::ProducerPerf(ProducerPerf::new(rng)),
             Some(Kind::ConsumerPerf) => State::ConsumerPerf(ConsumerPerf::new(rng)),
             Some(Kind::EndToEndLatency) => State::EndToEndLatency(EndToEndLatency::new(rng)),
             Some(Kind::VerifiableConsumer) => State::VerifiableConsumer(VerifiableConsumer::new(rng)),
@@ -189,6 +195,7 @@ impl CommandProcess {
             State::Producer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
+            State::ProducerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::ConsumerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::EndToEndLatency(tool) => tool.handle(&self.spec, now, input, codecs, out),
             State::VerifiableConsumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
@@ -210,6 +217,7 @@ impl CommandProcess {
             State::Producer(tool) => tool.deadline(),
             State::Consumer(tool) => tool.deadline(),
             State::Load(tool) => tool.deadline(),
+            State::ProducerPerf(tool) => tool.deadline(),
             State::ConsumerPerf(tool) => tool.deadline(),
             State::EndToEndLatency(tool) => tool.deadline(),
             State::VerifiableConsumer(tool) => tool.deadline(),

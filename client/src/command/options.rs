@@ -51,7 +51,9 @@ impl Help {
             let described = if described.is_empty() { below.trim_start() } else { described };
             let takes = match described.chars().next() {
                 Some('<') => Takes::Value,
-                Some('[') => Takes::Perhaps { number: described.starts_with("[Integer") },
+                Some('[') => Takes::Perhaps {
+                    number: ["[Integer", "[Long"].iter().any(|class| described.starts_with(class)),
+                },
                 _ => Takes::Nothing,
             };
             Some(Opt { name, takes, required })
@@ -170,7 +172,7 @@ impl Options {
 /// Whether a word is the value of an option that may do without.
 fn is_optional_value(word: &str, number: bool) -> bool {
     match number {
-        true => word.parse::<i32>().is_ok(),
+        true => word.parse::<i64>().is_ok(),
         false => !word.starts_with('-'),
     }
 }

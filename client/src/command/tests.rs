@@ -4,6 +4,7 @@
 
 mod consumers;
 mod e2e_latency;
+mod perf;
 mod transactions;
 
 use alloc::borrow::Cow;

@@ -15,7 +15,7 @@ use wire::error::ErrorCode;
 use super::CommandSpec;
 use super::arguments::{Arguments, Parser, Unread, arg, switch};
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order};
-use super::load::{ONLY, Wrong, arguments_of_tool, misused, quoted, tell};
+use super::load::{ONLY, Wrong, arguments_of_tool, misused, not_a_number, quoted, tell};
 use super::session::{Console, Exception, Terminal, bootstrap_servers, failed_construct, known_settings};
 use crate::Rng;
 use crate::backoff::fork;
@@ -136,7 +136,7 @@ struct Work {
 impl Work {
     fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<Work, Wrong> {
         if spec.words.len() <= 1 {
-            return Err(Unread::Help(format!("usage: {}\n", PARSERS[0].usage)).into());
+            return Err(Wrong::Usage(format!("usage: {}\n", PARSERS[0].usage)));
         }
         let arguments = arguments_of_tool(PROGRAM, PARSERS, &["--topic", "--group-id"], spec)?;
         let max_messages = integer(&arguments, "--max-messages")?.unwrap_or(-1);
@@ -329,8 +329,7 @@ impl Work {
 
 fn integer(arguments: &Arguments, name: &str) -> Result<Option<i32>, Unread> {
     let wrong = |text: &str| {
-        let text =
-            format!("argument {name}: could not convert '{text}' to Integer (For input string: \"{text}\")");
+        let text = not_a_number(name, text, "Integer");
         misused(PROGRAM, PARSERS, &text)
     };
     arguments.value(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()

@@ -86,14 +86,14 @@ fn ends_after_so_many_records_and_commits_no_more() {
 #[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
     let cases = [
-        ("--topic t --group-id g", 1, "one of the arguments --bootstrap-server is required\n"),
+        ("--topic t --group-id g", 1, "error: argument --bootstrap-server is required\n"),
         ("--bootstrap-server b:1 --topic t", 1, "argument --group-id is required\n"),
         (
             "--bootstrap-server b:1 --topic t --group-id g --max-messages many",
             1,
-            "argument --max-messages: could not convert 'many' to Integer\n",
+            "argument  --max-messages:  could  not  convert\n'many' to Integer (For input string: \"many\")\n",
         ),
-        ("--help", 0, ""),
+        ("--help", 1, ""),
         ("", 0, ""),
     ];
     for (line, code, told) in cases {
@@ -103,6 +103,6 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         fake.run(&mut process, ms(100));
         assert_eq!(fake.exit, Some(code), "{line}");
         assert!(fake.stderr.ends_with(told), "{line}: {}", fake.stderr);
-        assert_eq!(fake.stdout.starts_with("usage: verifiable-consumer [-h]"), code == 0, "{line}");
+        assert_eq!(fake.stdout.starts_with("usage: verifiable-consumer [-h]"), told.is_empty(), "{line}");
     }
 }
