@@ -13,7 +13,7 @@ use wire::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use wire::messages::{FetchRequest, FetchResponse};
-use wire::{Compression, ErrorCode, Message, Rope, Writer};
+use wire::{Compression, ErrorCode, Rope};
 
 use super::ReplicaManager;
 use super::hints::LeaderHint;
@@ -22,6 +22,7 @@ use super::purgatory::Waiting;
 use super::session::{
     Begun, Entry, FollowerId, INVALID_SESSION_ID, SessionRequest, SetIx, TopicKey, TopicRef, Wanted,
 };
+use super::throttle::size_of;
 use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::log::{EpochEnd, ReadError, TargetCompression};
@@ -803,17 +804,11 @@ impl ReplicaManager {
             set.mark(entry);
             let Some(op) = &set.parked else { continue };
             let (min_bytes, limit) = (op.min_bytes, op.max_bytes);
-            let mut bytes = bytes;
-            if listed && let Some(follower) = set.follower {
-                let throttled = self.leader_throttles(ix, follower.id, now);
-                let withheld = &mut self.sets.get_mut(at).entry_mut(entry).withheld;
-                if throttled {
-                    // It does not count, nor does it hurry anybody, until the quota allows.
-                    *withheld = withheld.saturating_add(bytes);
-                    continue;
-                }
-                bytes = bytes.saturating_add(core::mem::take(withheld));
-            }
+            let bytes = match listed {
+                true => self.let_through(now, ix, at, entry, bytes),
+                false => Some(bytes),
+            };
+            let Some(bytes) = bytes else { continue };
             let set = self.sets.get_mut(at);
             let e = set.entry_mut(entry);
             let was_behind = rolled && e.available > 0;
@@ -969,16 +964,6 @@ fn partition_data(entry: &Entry, isolation: Isolation, read: &mut Read) -> Parti
         preferred_read_replica: read.preferred_read_replica,
         records: Some(core::mem::take(&mut read.records)),
         ..PartitionData::default()
-    }
-}
-
-/// The size of a response as Kafka's `FetchResponse.sizeOf` counts it.
-pub(super) fn size_of(version: i16, responses: Vec<FetchableTopicResponse<'_>>) -> usize {
-    let response = FetchResponse { responses, ..FetchResponse::default() };
-    let mut w = Writer::new();
-    match response.encode(&mut w, version) {
-        Ok(()) => 4 + w.len(),
-        Err(error) => panic!("a part of a response that was sent: {error}"),
     }
 }
 

@@ -4,17 +4,20 @@
 //! A client that goes over its quota gets nothing with this answer, which tells it how long to wait, and it is as if it
 //! had not asked (`KafkaApis.handleFetchRequest`, `FetchContext.getThrottledResponse`).
 //!
-//! Of followers it follows Kafka's `ReplicaManager.shouldLeaderThrottle` and `BrokerConfigHandler`. A follower that is not in the ISR
-//! gets nothing of a throttled partition while the leader's quota is exceeded, and what waits for it does not answer a
-//! request that waits; it asks again when the time of that request is over. What a follower does is in `fetcher`.
+//! Of followers it follows Kafka's `ReplicaManager.shouldLeaderThrottle` and `BrokerConfigHandler`. A follower that is
+//! not in the ISR gets nothing of a throttled partition while the leader's quota is exceeded, and what waits for it does
+//! not answer a request that waits; it asks again when the time of that request is over. What a follower does is in
+//! `fetcher`.
 
 use alloc::vec::Vec;
 
 use wire::drive::Instant;
 use wire::messages::FetchResponse;
+use wire::messages::fetch_response::FetchableTopicResponse;
+use wire::{Message, Writer};
 
 use super::ReplicaManager;
-use super::fetch::{FetchKind, FetchOp, Read, size_of};
+use super::fetch::{FetchKind, FetchOp, Read};
 use super::partition::PartitionIx;
 use super::session::{Entry, INVALID_SESSION_ID, SetIx};
 use crate::config::Dynamic;
@@ -37,6 +40,24 @@ impl ReplicaManager {
         partition.throttled.leader
             && partition.leading.as_ref().is_some_and(|l| !l.isr.committed.contains(&follower))
             && self.quotas.leader.exceeded(now)
+    }
+
+    /// How much more there is for a follower's waiting request when a listed partition was appended to: nothing while the
+    /// follower is throttled, and once it is not, what was withheld from it as well.
+    pub(super) fn let_through(
+        &mut self,
+        now: Instant,
+        ix: PartitionIx,
+        at: SetIx,
+        entry: u32,
+        bytes: usize,
+    ) -> Option<usize> {
+        let Some(follower) = self.sets.get(at).follower else { return Some(bytes) };
+        let throttled = self.leader_throttles(ix, follower.id, now);
+        let withheld = &mut self.sets.get_mut(at).entry_mut(entry).withheld;
+        let all = withheld.saturating_add(bytes);
+        *withheld = if throttled { all } else { 0 };
+        (!throttled).then_some(all)
     }
 
     /// Whether a topic's list throttles this broker as the leader of what a fetcher wants.
@@ -91,5 +112,32 @@ impl ReplicaManager {
         if set.session_id == INVALID_SESSION_ID {
             self.drop_set(at);
         }
+    }
+}
+
+/// The size of a response as Kafka's `FetchResponse.sizeOf` counts it.
+pub(super) fn size_of(version: i16, responses: Vec<FetchableTopicResponse<'_>>) -> usize {
+    let response = FetchResponse { responses, ..FetchResponse::default() };
+    let mut w = Writer::new();
+    match response.encode(&mut w, version) {
+        Ok(()) => 4 + w.len(),
+        Err(error) => panic!("a part of a response that was sent: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::Rope;
+    use wire::messages::fetch_response::PartitionData;
+
+    #[test]
+    fn a_response_counts_with_its_size_and_its_head() {
+        // Kafka 4.3.1: FetchResponse.sizeOf(17, …) of nothing, and of one partition with 1,000 bytes.
+        assert_eq!(size_of(17, Vec::new()), 16);
+        let records = Some(Rope::from(bytes::Bytes::from(alloc::vec![0; 1_000])));
+        let partitions = alloc::vec![PartitionData { records, ..PartitionData::default() }];
+        let topic = FetchableTopicResponse { partitions, ..FetchableTopicResponse::default() };
+        assert_eq!(size_of(17, alloc::vec![topic]), 1_072);
     }
 }
