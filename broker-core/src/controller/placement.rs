@@ -31,7 +31,7 @@ pub enum PlacementError {
     /// More replicas than brokers: register more of them, or ask for fewer replicas.
     #[error(
         "The target replication factor of {replication_factor} cannot be reached because only {registered} broker(s) \
-         are registered."
+         are registered or some brokers have all their log directories cordoned."
     )]
     TooFewBrokers {
         /// What was asked for.
@@ -263,7 +263,8 @@ mod tests {
         let fail = |rf, brokers: &[UsableBroker]| place(1, rf, brokers, &mut zero).unwrap_err().to_string();
         assert_eq!(
             fail(3, &one),
-            "The target replication factor of 3 cannot be reached because only 1 broker(s) are registered."
+            "The target replication factor of 3 cannot be reached because only 1 broker(s) are registered or some brokers \
+             have all their log directories cordoned."
         );
         assert_eq!(fail(1, &[broker(1, None, true)]), "All brokers are currently fenced.");
         assert_eq!(fail(1, &[]), "All brokers are currently fenced.");

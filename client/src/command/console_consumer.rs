@@ -147,7 +147,14 @@ impl Work {
         let topic: Arc<str> = options.required("topic")?.into();
         match (partition, options.value("include")?) {
             (Some(partition), _) => drop(consumer.assign(&TopicPartition { topic, partition }, start)),
-            (None, Some(include)) => consumer.subscribe(Subscription::Pattern(include.into()))?,
+            (None, Some(include)) => {
+                let subscribed = consumer.subscribe(Subscription::Pattern(include.into()));
+                if subscribed.is_err() {
+                    let thrown = super::java::pattern_syntax(include);
+                    terminal.log_error("Unknown error when running consumer: ", LOGGER, Some(&thrown));
+                    return Err(Stop::Exit(1));
+                }
+            }
             (None, None) => consumer.subscribe(Subscription::Topics(vec![topic]))?,
         }
         let max = options.number::<i32>("max-messages")?.unwrap_or(-1);

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::session::Exception;
 use crate::event::TopicPartition;
 
 /// `String.hashCode`, over UTF-16 as Java has it.
@@ -89,6 +90,30 @@ impl Random {
             }
         }
     }
+}
+
+/// What `Pattern.compile` throws of an expression that is none.
+pub(super) fn pattern_syntax(expression: &str) -> Exception {
+    let length = expression.chars().count();
+    let (open, closed) = (expression.matches('(').count(), expression.matches(')').count());
+    let first = expression.chars().next();
+    let (reason, at) = match first {
+        Some(first @ ('*' | '+' | '?')) => (format!("Dangling meta character '{first}'"), 0),
+        _ if expression.matches('[').count() > expression.matches(']').count() => {
+            ("Unclosed character class".into(), length.saturating_sub(1))
+        }
+        _ if open > closed => ("Unclosed group".into(), length),
+        _ if closed > open => {
+            ("Unmatched closing ')'".into(), expression.find(')').unwrap_or(length).saturating_sub(1))
+        }
+        _ => ("Illegal/unsupported construct".into(), length),
+    };
+    let mut text: String = format!("{reason} near index {at}\n{expression}");
+    // The place is marked where it is within the expression.
+    if at < length {
+        text.push_str(&format!("\n{}^", " ".repeat(at)));
+    }
+    Exception::new("java.util.regex.PatternSyntaxException", text)
 }
 
 /// The order in which the result of `describeTopics` is walked: a map of futures by topic became one of descriptions.

@@ -1,5 +1,6 @@
 //! `kafka-leader-election` (`LeaderElectionCommand.java`).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -91,7 +92,11 @@ fn election_type(options: &Options) -> Result<ElectionType, Exception> {
     match text.to_ascii_lowercase().as_str() {
         "preferred" => Ok(ElectionType::Preferred),
         "unclean" => Ok(ElectionType::Unclean),
-        _ => Err(cannot_parse(text, "election-type")),
+        _ => {
+            let why = format!("Value [{text}] is not one of [[PREFERRED,UNCLEAN]]");
+            let cause = Some(Box::new(Exception::new("joptsimple.ValueConversionException", why)));
+            Err(Exception { cause, ..cannot_parse(text, "election-type") })
+        }
     }
 }
 

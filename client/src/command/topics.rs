@@ -17,6 +17,7 @@ use crate::admin::{
     ConfigEntry, ConfigResource, NewPartitions, NewTopic, PAGE, PartitionDescription, Reassignment,
     TopicDescription, TopicListing, TopicOptions,
 };
+use crate::error::ClientError;
 use crate::event::TopicPartition;
 
 const ABOUT: &str = "This tool helps to create, delete, describe, or change a topic.";
@@ -243,10 +244,20 @@ fn create(s: &mut Session<'_>, options: &Options) -> Ran {
         match result {
             Ok(_) => s.line(format!("Created topic {name}.")),
             Err(error) if error.code == ErrorCode::TOPIC_ALREADY_EXISTS && options.has("if-not-exists") => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(refused_setting(error).into()),
         }
     }
     Ok(())
+}
+
+/// Java's tool looks at values before it asks, and finds the same fault under another name.
+fn refused_setting(error: ClientError) -> Exception {
+    let is_value = error.code == ErrorCode::INVALID_CONFIG && error.message.starts_with("Invalid value ");
+    let refusal = Exception::from(error);
+    match is_value {
+        true => Exception { class: "org.apache.kafka.common.config.ConfigException", ..refusal },
+        false => refusal,
+    }
 }
 
 fn list(s: &mut Session<'_>, options: &Options) -> Ran {
@@ -360,8 +371,20 @@ fn describe(s: &mut Session<'_>, options: &Options) -> Ran {
 }
 
 fn parse_topic_id(text: &str) -> Result<Uuid, Exception> {
+    /// 16 bytes in base64, padded.
+    const LONGEST: usize = 24;
     Uuid::parse(text).ok_or_else(|| {
-        Exception::illegal_argument(format!("Input string `{text}` decoded as an id is not 16 bytes long"))
+        Exception::illegal_argument(match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => {
+                let prefix = &text[..end];
+                format!("Input string with prefix `{prefix}` is too long to be decoded as a base64 UUID")
+            }
+            None => format!(
+                "Input string `{text}` decoded as {} bytes, which is not equal to the expected 16 bytes of a \
+                 base64-encoded UUID",
+                text.trim_end_matches('=').len() * 3 / 4
+            ),
+        })
     })
 }
 

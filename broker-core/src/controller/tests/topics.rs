@@ -103,7 +103,7 @@ fn topics_that_are_refused() {
             sized("x", 1, 4),
             ErrorCode::INVALID_REPLICATION_FACTOR,
             "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot be reached \
-             because only 3 broker(s) are registered.",
+             because only 3 broker(s) are registered or some brokers have all their log directories cordoned.",
         ),
         (
             sized("x", 1, 0),
