@@ -420,10 +420,12 @@ impl Admin {
                 continue;
             }
             let unavailable = self.net.is_unavailable(now.mono, node);
+            let known = self.net.metadata.broker(node).is_some();
             let request = self.requests.get_mut(&id).expect("just listed");
             if request.op.once() {
-                // A broker that could not be reached before is tried again; once it cannot be reached, that was it.
-                if unavailable && request.connecting {
+                // A broker that could not be reached before is tried again; once it cannot be reached, or is known no
+                // more, that was it.
+                if unavailable && (request.connecting || !known) {
                     let error = format!("Connection to {node} failed.");
                     self.fail(now, id, ClientError::disconnected(error));
                 } else {
