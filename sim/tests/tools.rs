@@ -163,3 +163,49 @@ fn a_verifiable_consumer_reads_all_although_a_broker_dies() {
     let output = last_output(three_hundred(), &[json!({ "wait": "8s" }), dead, consume("")]);
     consumed_all(&output);
 }
+
+// --- others
+
+/// 1,000 records in transactions of 200 ms, and all of them are committed.
+#[test]
+fn a_producer_test_in_transactions_commits_all() {
+    let perf = format!(
+        "kafka-producer-perf-test --topic purchases --num-records 1000 --throughput 500 --record-size 10 \
+         --transactional-id tx --transaction-duration-ms 200 --bootstrap-server {BROKERS}"
+    );
+    let steps = [json!({ "wait": "8s" }), json!({ "command": perf, "prints": ["1000 records sent, "] })];
+    let listed = json!({ "command": format!("kafka-transactions --bootstrap-server {BROKERS} list") });
+    let steps: Vec<Value> = steps.into_iter().chain([listed]).collect();
+    let output = last_output(three_hundred(), &steps);
+    let states: Vec<&str> = output.stdout.lines().skip(1).collect();
+    assert!(states.len() == 1 && states[0].starts_with("tx"), "{}", output.stdout);
+    assert!(states[0].contains("CompleteCommit"), "{}", output.stdout);
+    let read = format!(
+        "kafka-console-consumer --bootstrap-server {BROKERS} --topic purchases --from-beginning --isolation-level \
+         read_committed --max-messages 1300"
+    );
+    let steps: Vec<Value> = steps.into_iter().chain([json!({ "command": read })]).collect();
+    let output = last_output(three_hundred(), &steps);
+    assert_eq!((output.stdout.lines().count(), output.exit), (1300, Some(0)), "{}", output.stderr);
+}
+
+#[test]
+fn a_console_consumer_is_in_a_group_of_its_own_while_it_reads() {
+    let reads = |name: &str, more: &str| {
+        let read = format!("kafka-console-consumer --bootstrap-server {BROKERS} --topic purchases {more}");
+        json!({ "command": read, "background": name })
+    };
+    let groups = json!({ "command": format!("kafka-consumer-groups --bootstrap-server {BROKERS} --list") });
+    let steps = [
+        reads("one", "--from-beginning"),
+        reads("two", ""),
+        reads("three", "--partition 0"),
+        json!({ "wait": "12s" }),
+        groups,
+    ];
+    let output = last_output(three_hundred(), &steps);
+    let number = |line: &str| line.strip_prefix("console-consumer-").and_then(|n| n.parse::<u32>().ok());
+    let numbers: Vec<Option<u32>> = output.stdout.lines().map(number).collect();
+    assert!(numbers.iter().all(|number| number.is_some_and(|n| n < 100_000)), "{}", output.stdout);
+    assert_eq!(numbers.len(), 2, "who reads one partition has no group");
+}

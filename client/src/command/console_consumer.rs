@@ -146,7 +146,9 @@ impl Work {
         let mut consumer = Consumer::new(config, "console-consumer", bootstrap, fork(rng));
         let topic: Arc<str> = options.required("topic")?.into();
         match (partition, options.value("include")?) {
-            (Some(partition), _) => drop(consumer.assign(&TopicPartition { topic, partition }, start)),
+            (Some(partition), _) => {
+                consumer.assign(&TopicPartition { topic, partition }, start);
+            }
             (None, Some(include)) => {
                 let subscribed = consumer.subscribe(Subscription::Pattern(include.into()));
                 if subscribed.is_err() {

@@ -9,7 +9,7 @@ use wire::drive::{Instant, Nanos, Now};
 
 use super::CommandSpec;
 use super::console_producer::key_values;
-use super::java::log_time;
+use super::java::{self, log_time};
 use super::metrics::Meter;
 use super::options::{Help, Options};
 use super::session::{
@@ -175,7 +175,12 @@ impl Work {
             return Err(Exception::illegal_argument("Reporting interval must be greater than 0.").into());
         }
         let format = DateFormat::new(options.value("date-format")?.unwrap_or("yyyy-MM-dd HH:mm:ss:SSS"))?;
-        consumer.subscribe(subscription(&options)?)?;
+        let subscription = subscription(&options)?;
+        let pattern = matches!(subscription, Subscription::Pattern(_));
+        match consumer.subscribe(subscription) {
+            Err(_) if pattern => return Err(java::pattern_syntax(options.required("include")?).into()),
+            subscribed => subscribed?,
+        }
         Ok(Work {
             consumer,
             wanted: wanted.unwrap_or(0),

@@ -239,6 +239,11 @@ fn a_consumer_test_that_makes_no_sense_is_told_why() {
                 .into(),
         ),
     ];
+    let cases = cases.into_iter().chain([(
+        "--include a( --num-records 1",
+        "Unclosed group near index 2\na(\njava.util.regex.PatternSyntaxException: Unclosed group near index 2\na(\n\n"
+            .into(),
+    )]);
     for (options, text) in cases {
         let (out, err, exit) = told(options);
         assert!(out.ends_with(HEADER), "{out}");
