@@ -211,7 +211,7 @@ fn check(name: &str) -> (usize, usize) {
 #[test]
 fn the_tools_print_what_kafkas_tools_printed() {
     let (mut equal, mut commands) = (0, 0);
-    for name in ["session-1", "session-2"] {
+    for name in ["session-1", "session-2", "session-3"] {
         let (e, c) = check(name);
         equal += e;
         commands += c;

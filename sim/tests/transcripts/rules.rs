@@ -170,6 +170,13 @@ fn special(command: &str, line: &str) -> String {
             let line = replace(r" +\t", "\t");
             Regex::new(r"(^|\t)-?\d+").expect("a pattern").replace_all(&line, "$1<n>").into_owned()
         }
+        // How long things take. That they come to some time, some rate and some count is compared.
+        "kafka-producer-perf-test" | "kafka-e2e-latency" => replace(r"\d+(\.\d+)?", "<n>"),
+        "kafka-consumer-perf-test" => {
+            let line = replace(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d:\d{3}", "<time>");
+            Regex::new(r", \d+(\.\d+)?").expect("a pattern").replace_all(&line, ", <n>").into_owned()
+        }
+        "kafka-log-dirs" => replace(r#""size":\d+"#, r#""size":<n>"#),
         // Proposals begin at any broker.
         "kafka-reassign-partitions" if command.contains("--generate") => {
             replace(r#""replicas":\[\d+,\d+\]"#, r#""replicas":[<ids>]"#)
