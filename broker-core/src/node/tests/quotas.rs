@@ -154,6 +154,24 @@ fn a_producer_without_answers_is_held_up_all_the_same() {
 }
 
 #[test]
+fn a_quota_outlives_the_broker_and_holds_for_whom_it_names() {
+    let (mut lab, _, topic) = limited("producer_byte_rate", QUOTA);
+    lab.kill("broker-1");
+    lab.start("broker-1");
+    lab.run_until(20_000, "broker-1 serves", Lab::all_running);
+    let mut client = lab.dial("broker-1", Listener::Broker);
+    assert!(produce(&mut lab, &mut client, topic, 20_000) > 5_000);
+    // No client id, and so none that has a quota.
+    let request = produce_request(topic, 20_000, 1);
+    let other = lab.dial("broker-1", Listener::Broker);
+    let frame = encode_request(13, 7, None, &request).unwrap();
+    lab.send_raw(&other, frame.slice(4, frame.len() - 4));
+    let answer = lab.answer(&other, 100).expect("it is answered");
+    let (_, answer) = wire::frame::decode_response::<ProduceRequest<'_>>(&answer, 13).unwrap();
+    assert_eq!(answer.throttle_time_ms, 0);
+}
+
+#[test]
 fn a_throttled_fetch_is_empty_and_what_it_wanted_comes_later() {
     let (mut lab, mut client, topic) = limited("consumer_byte_rate", QUOTA);
     for _ in 0..30 {
