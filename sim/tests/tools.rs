@@ -27,7 +27,7 @@ fn last_output(producer: Value, steps: &[Value]) -> CommandOutput {
     let options = RunOptions { seed: 3, keep_disks: None, trace: false, reproduce: String::new() };
     let report = runner::run(&scenario, &options).unwrap().report;
     let page = reports::terminal::render(&report);
-    let output = report.steps.into_iter().filter_map(|step| step.output).last();
+    let output = report.steps.into_iter().filter_map(|step| step.output).next_back();
     output.unwrap_or_else(|| panic!("no command was run:\n{page}"))
 }
 

@@ -1,7 +1,10 @@
 //! `kafka-dump-log` as a command: over the files that the process was given.
 
 use super::dump_log::{DumpOptions, dump};
+use super::options::Help;
 use super::session::{Console, Ran, Session, Stop};
+
+const HELP: Help = Help(include_str!("help/kafka-dump-log.txt"));
 
 const ABOUT: &str = "This tool helps to parse a log file and dump its contents to the console, useful for debugging a \
                      seemingly corrupt log segment.";
@@ -10,8 +13,7 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
     let spec = s.spec;
     let words = &spec.words[1..];
     if words.is_empty() || words.iter().any(|word| word == "--help") {
-        s.complain(ABOUT);
-        return Err(Stop::Exit(1));
+        return Err(s.usage(HELP, ABOUT));
     }
     if words.iter().any(|word| word == "--version") {
         s.line(super::VERSION);
@@ -20,8 +22,7 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
     let options = match DumpOptions::parse(words.iter().map(alloc::string::String::as_str)) {
         Ok(options) => options,
         Err(error) => {
-            s.complain(alloc::string::ToString::to_string(&error));
-            return Err(Stop::Exit(1));
+            return Err(s.usage(HELP, &alloc::string::ToString::to_string(&error)));
         }
     };
     let files = &spec.files;

@@ -232,7 +232,7 @@ fn to_current(s: &mut Session<'_>, group: &str, partitions: Vec<TopicPartition>)
 fn at_time(s: &mut Session<'_>, partitions: &[TopicPartition], timestamp: i64) -> Ran<Offsets> {
     let mut offsets = log_offsets(s, partitions, timestamp)?;
     let none: Vec<TopicPartition> =
-        offsets.iter().filter(|(_, offset)| **offset < 0).map(|(at, _)| at.clone()).collect();
+        ordered(&offsets).into_iter().filter(|(_, offset)| *offset < 0).map(|(at, _)| at.clone()).collect();
     for at in &none {
         s.line(format!(
             "\nWarn: Partition {} from topic {} is empty. Falling back to latest known offset.",
