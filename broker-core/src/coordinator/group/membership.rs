@@ -1,5 +1,5 @@
 //! The classic groups of a partition: their requests (JoinGroup, SyncGroup, Heartbeat, LeaveGroup) and the ends of
-//! sessions and phases find their group here, and get their answers. What happens to the group is [`super::rebalance`]'s.
+//! sessions and phases find their group here, and get their answers. What happens to the group is `rebalance`'s.
 //!
 //! Follows the classic part of Kafka's `GroupMetadataManager`. A rebalance has two phases: until all members have
 //! joined (or their time is up), and until the leader's assignment lies in the log.

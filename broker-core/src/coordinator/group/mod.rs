@@ -8,6 +8,7 @@
 pub mod classic;
 pub mod consumer;
 pub mod membership;
+mod offset_requests;
 pub mod offsets;
 mod rebalance;
 mod requests;
@@ -33,8 +34,8 @@ use crate::metadata::{ImageDelta, MetadataImage};
 use crate::net::RequestToken;
 
 use membership::ClassicGroups;
+use offset_requests::PendingCommit;
 use offsets::{OffsetKey, OffsetWriter, Offsets, push_tombstone};
-use requests::PendingCommit;
 
 /// What waits for a write of a group's partition.
 #[derive(Clone, Debug)]
@@ -171,7 +172,7 @@ impl Shard for GroupShard {
                 self.classic.static_stored(cx, &group, &member, token, result);
             }
             Later::Deleted { token, group, results } => {
-                requests::answer_offset_delete(cx, token, &group, results, result);
+                offset_requests::answer_offset_delete(cx, token, &group, results, result);
             }
             Later::GroupDeleted { request, group } => {
                 let error = result.map_or_else(rebalance::error_of_append, |()| ErrorCode::NONE);
@@ -371,7 +372,7 @@ pub struct GroupView {
 pub struct GroupCoordinator {
     runtime: Runtime<GroupShard>,
     deletions: BTreeMap<u64, requests::Deletion>,
-    verifying: BTreeMap<u64, requests::Verifying>,
+    verifying: BTreeMap<u64, offset_requests::Verifying>,
     stopped: bool,
     next_request: u64,
 }
