@@ -2,12 +2,12 @@
 //!
 //! Java's tool draws from a `SplittableRandom` with the seed 0, so that every run sends the same, and so does this one.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use regex::bytes::Regex;
 
+use crate::command::java::pattern_syntax;
 use crate::command::session::Exception;
 
 /// `java.util.SplittableRandom`.
@@ -116,10 +116,7 @@ impl Payloads {
 
 /// The parts of a text between delimiters, which are a regular expression, as `java.util.Scanner` finds them.
 pub(super) fn scan(text: &str, delimiter: &str) -> Result<Vec<Vec<u8>>, Exception> {
-    let regex = Regex::new(delimiter).map_err(|_| {
-        let class = "java.util.regex.PatternSyntaxException";
-        Exception::new(class, format!("Illegal pattern near index 0\n{delimiter}"))
-    })?;
+    let regex = Regex::new(delimiter).map_err(|_| pattern_syntax(delimiter))?;
     let text = String::from(text).into_bytes();
     let (mut tokens, mut at) = (Vec::new(), 0);
     loop {
