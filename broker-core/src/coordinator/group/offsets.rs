@@ -18,6 +18,7 @@ use crate::event::TopicPartition;
 
 /// The kind of an offset's key, in the version that Kafka 4.3 writes.
 const OFFSET_KEY: i16 = 1;
+const LEGACY_OFFSET_KEY: i16 = 0;
 
 /// An offset as it was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -273,7 +274,9 @@ impl OffsetKey<'_> {
             reader.finish()?;
             Ok(OffsetKey { group, topic, partition })
         };
-        key.starts_with(&OFFSET_KEY.to_be_bytes()).then(read)
+        // Before 0.9 keys had another number and the same fields (`LegacyOffsetCommitKey`).
+        let number = key.first_chunk().map(|number| i16::from_be_bytes(*number));
+        number.is_some_and(|number| [LEGACY_OFFSET_KEY, OFFSET_KEY].contains(&number)).then(read)
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use codecs::StdCodecs;
 use wire::Rope;
 
-use super::{GroupShard, classic::State};
+use super::{GroupShard, classic::State, offsets::OffsetKey};
 use crate::coordinator::runtime::replay;
 use crate::event::TopicPartition;
 
@@ -32,4 +32,17 @@ fn the_groups_of_kafka_are_there() {
     assert_eq!(offsets("perf-consumer-26498"), BTreeMap::from([(at.clone(), 15_419)]));
     assert_eq!(offsets("live848"), BTreeMap::from([(at, 8)]));
     assert_eq!(offsets("live"), BTreeMap::new(), "its offsets were deleted with it");
+}
+
+/// The two kinds of keys that mean an offset say it in the same words; a group's own key is none of them.
+#[test]
+fn keys_of_offsets_are_read_whatever_their_kind() {
+    let bytes = |kind: u8| [&[0, kind][..], b"\0\x01g\0\x01t\0\0\0\x07"].concat();
+    let key = OffsetKey { group: "g".into(), topic: "t".into(), partition: 7 };
+    for kind in [0, 1] {
+        assert_eq!(OffsetKey::read(&bytes(kind)), Some(Ok(key.clone())));
+    }
+    assert_eq!(OffsetKey::read(&bytes(2)), None);
+    assert_eq!(OffsetKey::read(b"\0"), None);
+    assert!(matches!(OffsetKey::read(&bytes(1)[..5]), Some(Err(_))));
 }
