@@ -21,7 +21,7 @@ const OPTIONS: Help = Help(include_str!("help/kafka-configs.txt"));
 
 /// The types that there are, in the order in which the tool names them.
 const TYPES: [&str; 8] =
-    ["topics", "clients", "users", "brokers", "ips", "broker-loggers", "client-metrics", "groups"];
+    ["topics", "clients", "users", "brokers", "ips", "client-metrics", "groups", "broker-loggers"];
 
 /// The options that name an entity of a type.
 const NAMED: [(&str, &str); 8] = [
@@ -423,7 +423,8 @@ fn added_configs(s: &Session<'_>, options: &Options) -> Result<BTreeMap<String, 
     for config in options.value("add-config")?.map(outside_brackets).unwrap_or_default() {
         let Some((name, value)) = config.split_once('=').filter(|(_, value)| !has_bare_equals(value)) else {
             return Err(invalid(
-                "requirement failed: Invalid entity config: all configs to be added must be in the format \"key=val\".",
+                "requirement failed: Invalid entity config: all configs to be added must be in the format \"key=val\" or  \
+                 \"key=[val1,val2]\" to group values which contain commas.",
             ));
         };
         let value = value.replace(['[', ']'], "");
