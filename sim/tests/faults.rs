@@ -14,7 +14,7 @@ struct Fault {
     story: &'static str,
 }
 
-const FAULTS: [Fault; 5] = [
+const FAULTS: [Fault; 6] = [
     Fault {
         scenario: "labs/power-loss",
         variant: Some("flushed"),
@@ -42,6 +42,13 @@ const FAULTS: [Fault; 5] = [
         seed: 398,
         story: "a consumer whose question for a partition's end was refused took the partition out of its fetch \
                 session while it waited to ask again, and never put it back (client/src/consumer/offsets.rs)",
+    },
+    Fault {
+        scenario: "kills/transactions",
+        variant: Some("leader"),
+        seed: 8974,
+        story: "the marker of a transaction came while the next one was being verified, and threw its verification \
+                away: the offsets of the next were refused as part of no transaction (broker-core/src/log/producer.rs)",
     },
     Fault {
         scenario: "labs/reassign-under-load",

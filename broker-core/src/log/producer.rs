@@ -349,7 +349,7 @@ impl Producers {
             return None;
         }
         if batch.transactional && !self.unverified.is_empty() {
-            self.unverified.remove(&batch.id);
+            self.end_verification(batch);
         }
         let producer = self.by_id.entry(batch.id).or_insert_with(|| Producer {
             epoch: batch.epoch,
@@ -463,6 +463,17 @@ impl Producers {
         }
         entry.supports_epoch_bump = supports_epoch_bump;
         Some(entry.guard)
+    }
+
+    /// What was verified is used up, or too late once a marker is here. A marker of transactions of version 2 bears the
+    /// epoch that the producer has after it: if that is the one being verified, it is the next transaction's, which
+    /// the marker does not concern (`UnifiedLog.updateProducers`).
+    fn end_verification(&mut self, batch: &ProducerBatch) {
+        let next_has_begun =
+            |u: &Unverified| u.supports_epoch_bump && batch.control && u.epoch == batch.epoch;
+        if !self.unverified.get(&batch.id).is_some_and(next_has_begun) {
+            self.unverified.remove(&batch.id);
+        }
     }
 
     /// What the cleaner must leave of each producer: its epoch, and where its last batch ends.

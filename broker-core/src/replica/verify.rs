@@ -76,6 +76,7 @@ struct Unverified {
     part: usize,
     topic: String,
     index: i32,
+    sequence: i32,
     guard: Guard,
 }
 
@@ -86,6 +87,16 @@ pub(super) struct Verifying {
     partitions: Vec<Unverified>,
     since: Instant,
     waits: Waits,
+}
+
+impl Verifying {
+    /// A transaction before this one is about to end, and the broker itself asks again when it may have ended. For
+    /// offsets it does not: their producer hears of it, and asks again.
+    fn worth_another_try(&self, now: Instant) -> bool {
+        self.transaction.supports == Supports::AddPartition
+            && matches!(self.waits, Waits::Produce { .. })
+            && now.since(self.since) < RETRY_FOR
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -223,7 +234,7 @@ impl ReplicaManager {
         let (topic, index) = (partition.topic.to_string(), partition.index);
         let log = partition.log.as_mut()?;
         let guard = log.start_verification(ctx.now.wall_ms, producer_id, producer_epoch, sequence, bump)?;
-        Some(Unverified { part, topic, index, guard })
+        Some(Unverified { part, topic, index, sequence, guard })
     }
 
     fn refuse_mixed(
@@ -319,9 +330,7 @@ impl ReplicaManager {
         let results: SmallVec<[ErrorCode; 4]> = (verifying.partitions.iter())
             .map(|one| for_producer(supports, result_of(&one.topic, one.index)))
             .collect();
-        if supports == Supports::AddPartition
-            && results.contains(&ErrorCode::CONCURRENT_TRANSACTIONS)
-            && ctx.now.mono.since(verifying.since) < RETRY_FOR
+        if results.contains(&ErrorCode::CONCURRENT_TRANSACTIONS) && verifying.worth_another_try(ctx.now.mono)
         {
             self.purgatory.timeouts.insert((ctx.now.mono + RETRY_BACKOFF, Waiting::Verify(op)));
             return;
@@ -344,8 +353,22 @@ impl ReplicaManager {
         }
     }
 
-    /// The pause before a verification is asked for again is over.
+    /// The pause before a verification is asked for again is over. A marker of the transaction before may have come in
+    /// it: what is verified now has guards of its own.
     pub(super) fn verify_again(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, op: u32) {
+        let mut verifying = self.purgatory.verifying.remove(op).expect("its time-out is taken once");
+        let Transaction { producer_id, producer_epoch, supports, .. } = verifying.transaction;
+        let (its, bump) = ((producer_id, producer_epoch), supports == Supports::AddPartition);
+        let renewed = core::mem::take(&mut verifying.partitions).into_iter().filter_map(|one| {
+            let ix = self.table.find(TopicRef::Name(&one.topic), one.index)?;
+            self.start_verification(ctx, ix, one.part, its, one.sequence, bump)
+        });
+        verifying.partitions = renewed.collect();
+        let none_left = verifying.partitions.is_empty();
+        let op = self.purgatory.verifying.insert(verifying);
+        if none_left {
+            return self.verified(ctx, image, op, &|_, _| ErrorCode::NONE);
+        }
         self.ask_coordinator(ctx, image, op);
     }
 }

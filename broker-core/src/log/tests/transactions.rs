@@ -142,6 +142,24 @@ fn a_guard_is_good_for_the_first_append_after_its_verification() {
 }
 
 #[test]
+fn a_guard_of_the_next_transaction_outlives_the_marker_of_the_one_before() {
+    // TV2: the marker bears the epoch with which the next transaction begins, and may come after its verification began.
+    for (what, supports_epoch_bump, epoch, holds) in [
+        ("TV2: the next transaction", true, 1, true),
+        ("TV2: the one that is ended", true, 0, false),
+        ("TV1: the epoch stays the same", false, 1, false),
+    ] {
+        let mut bench = Bench::new(LogConfig::default());
+        bench.append(1, &data(7, 0, 0), EPOCH).unwrap();
+        let guard = bench.log.start_verification(T0, 7, epoch, 0, supports_epoch_bump);
+        bench.mark(&marker(7, 1, true, 0), 2).unwrap();
+        let after =
+            guard.is_some_and(|g| bench.append_with(&data(7, 1, 0), Verification::Verified(g)).is_ok());
+        assert_eq!(after, holds, "{what}");
+    }
+}
+
+#[test]
 fn a_batch_outside_of_the_open_transaction_is_refused() {
     let mut bench = Bench::new(LogConfig::default());
     bench.append(1, &data(7, 0, 0), EPOCH).unwrap();
