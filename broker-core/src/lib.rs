@@ -17,6 +17,7 @@ pub mod io;
 pub mod lifecycle;
 pub mod log;
 pub mod metadata;
+pub mod mutant;
 pub mod net;
 pub mod node;
 pub mod producer_ids;

@@ -14,6 +14,7 @@ pub mod error;
 pub mod frame;
 pub mod framing;
 pub mod messages;
+pub mod mutants;
 pub mod nearest;
 pub mod records;
 pub mod rope;

@@ -242,6 +242,7 @@ impl NodeConfig {
             flush_messages: number("flush.messages"),
             flush_ms: number("flush.ms"),
             file_delete_delay_ms: number("file.delete.delay.ms"),
+            mutants: self.mutants,
         }
     }
 

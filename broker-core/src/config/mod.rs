@@ -27,6 +27,7 @@ pub use listeners::{ListenerSpec, Voter};
 pub use node_keys::{BROKER_QUOTA_KEYS, NODE_KEYS};
 pub use topic_keys::TOPIC_KEYS;
 
+use crate::mutant::Mutants;
 use crate::quota::rate::Samples;
 
 /// A setting of a node, by name.
@@ -254,6 +255,8 @@ pub struct NodeConfig {
     pub transactions: TransactionsConfig,
     /// `unstable.api.versions.enable`.
     pub unstable_api_versions: bool,
+    /// Bugs that are switched on: no setting, but set by whoever makes the node. None unless set.
+    pub mutants: Mutants,
     /// What was given, as it was given.
     pub given: BTreeMap<String, String>,
 }
@@ -314,6 +317,7 @@ impl NodeConfig {
                 id_expiration_ms: raw.number("transactional.id.expiration.ms"),
             },
             unstable_api_versions: raw.flag("unstable.api.versions.enable"),
+            mutants: Mutants::NONE,
             listeners,
             advertised,
             log_dirs,

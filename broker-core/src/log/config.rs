@@ -2,6 +2,8 @@
 
 use wire::Compression;
 
+use crate::mutant::Mutants;
+
 /// `message.timestamp.type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum TimestampType {
@@ -72,6 +74,8 @@ pub struct LogConfig {
     pub flush_ms: i64,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
+    /// Bugs that are switched on in this node.
+    pub mutants: Mutants,
 }
 
 impl Default for LogConfig {
@@ -98,6 +102,7 @@ impl Default for LogConfig {
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             file_delete_delay_ms: 60_000,
+            mutants: Mutants::NONE,
         }
     }
 }

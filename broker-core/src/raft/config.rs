@@ -8,6 +8,7 @@ use wire::drive::{Endpoint, Nanos};
 
 use super::voters::VoterSet;
 use crate::config::NodeConfig;
+use crate::mutant::Mutants;
 
 /// The settings of a replica of the metadata log, with the identity of its node.
 #[derive(Clone, Debug)]
@@ -54,6 +55,8 @@ pub struct RaftConfig {
     pub fetch_max_bytes: i32,
     /// `controller.quorum.fetch.snapshot.max.bytes`.
     pub fetch_snapshot_max_bytes: i32,
+    /// Bugs that are switched on in this node.
+    pub mutants: Mutants,
 }
 
 impl RaftConfig {
@@ -85,6 +88,7 @@ impl RaftConfig {
             append_linger: config.quorum.append_linger,
             fetch_max_bytes: config.quorum.fetch_max_bytes,
             fetch_snapshot_max_bytes: config.quorum.fetch_snapshot_max_bytes,
+            mutants: config.mutants,
         }
     }
 }

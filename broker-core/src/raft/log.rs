@@ -66,6 +66,7 @@ impl MetadataLog {
             segment_ms: config.segment_ms,
             retention_ms: -1,
             retention_bytes: -1,
+            mutants: config.mutants,
             ..LogConfig::default()
         };
         let state = LoadState { clean: false, ..LoadState::NEW };

@@ -28,6 +28,7 @@ use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::log::{AppendError, AppendInfo, EpochEnd, Log};
 use crate::metadata::{MetadataImage, TopicIdPartition};
+use crate::mutant::Mutant;
 use crate::net::{Call, CallOutcome, ConnClass, Peer};
 
 /// What brokers of metadata.version 4.3 send to each other.
@@ -307,6 +308,12 @@ impl Fetchers {
     }
 }
 
+/// By which the leader tells whether its log and this one part.
+fn last_fetched_epoch(log: &Log) -> Option<i32> {
+    let by_epoch = !log.config().mutants.has(Mutant::TruncateToHighWatermark);
+    log.latest_epoch().filter(|_| by_epoch)
+}
+
 impl ReplicaManager {
     /// Stops following a partition's leader.
     pub(super) fn stop_fetching(&mut self, ix: PartitionIx) {
@@ -323,7 +330,7 @@ impl ReplicaManager {
     pub(super) fn start_fetching(&mut self, ctx: &mut Ctx<'_>, ix: PartitionIx) {
         let partition = self.table.get(ix);
         let log = partition.log();
-        if log.latest_epoch().is_none() && log.high_watermark() < log.log_end_offset() {
+        if last_fetched_epoch(log).is_none() && log.high_watermark() < log.log_end_offset() {
             let to = log.high_watermark();
             if self.truncate(ctx, ix, to).is_err() {
                 return;
@@ -336,7 +343,7 @@ impl ReplicaManager {
             id: TopicIdPartition { topic_id: partition.topic_id, partition: partition.index },
             leader_epoch: partition.leader_epoch,
             fetch_offset: log.log_end_offset(),
-            last_fetched_epoch: log.latest_epoch(),
+            last_fetched_epoch: last_fetched_epoch(log),
             lag: None,
             state: State::Fetching,
             requested: None,
@@ -595,7 +602,7 @@ impl ReplicaManager {
         }
         let followed = fetcher.get(slot);
         let log = partition.log();
-        let position = (log.log_end_offset(), log.latest_epoch());
+        let position = (log.log_end_offset(), last_fetched_epoch(log));
         if position != (followed.fetch_offset, followed.last_fetched_epoch) {
             (followed.fetch_offset, followed.last_fetched_epoch) = position;
             fetcher.mark(slot);

@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 use wire::drive::{Instant, Nanos};
 
+use crate::mutant::{Mutant, Mutants};
+
 /// Broker ids in ascending order; few, so they lie in place.
 pub type BrokerIds = SmallVec<[i32; 6]>;
 
@@ -207,6 +209,8 @@ pub struct LeaderView<'a> {
     pub max_lag: Nanos,
     /// The cluster.
     pub brokers: &'a Brokers,
+    /// Bugs that are switched on.
+    pub mutants: Mutants,
 }
 
 impl LeaderView<'_> {
@@ -228,6 +232,9 @@ impl LeaderView<'_> {
     pub fn high_watermark(&self, now: Instant) -> Option<i64> {
         if self.is_under_min_isr() {
             return None;
+        }
+        if self.mutants.has(Mutant::HighWatermarkIsLogEnd) {
+            return Some(self.log_end_offset);
         }
         let mut lowest = self.log_end_offset;
         for follower in self.followers {

@@ -178,6 +178,7 @@ impl Partition {
             min_insync_replicas: self.min_insync_replicas,
             max_lag,
             brokers,
+            mutants: log.config().mutants,
         })
     }
 

@@ -25,6 +25,7 @@ use crate::ctx::Ctx;
 use crate::event::{Event, TopicPartition};
 use crate::log::{AppendError, AppendInfo, AppendTerms, Origin, RecordError, Verification};
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 
 /// Topics that only coordinators write to.
@@ -434,7 +435,7 @@ impl ReplicaManager {
         for part in &mut parts {
             let (Some(ix), true) = (part.at, part.error.is_none()) else { continue };
             part.pending = if terms.acks == -1 {
-                !self.committed(ix, part)
+                !self.committed(ix, part) && !ctx.config.mutants.has(Mutant::AckBeforeReplication)
             } else {
                 self.table.get(ix).flush_barrier.is_some_and(|barrier| barrier >= part.required_offset)
             };

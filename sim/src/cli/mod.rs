@@ -17,7 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::scenario::{self, LoadError, Sheet};
+use crate::mutants::{self, Mutant};
+use crate::scenario::{self, LoadError, Scenario, Sheet};
 
 /// Bad usage, or a file that cannot be read.
 pub const USAGE: u8 = 2;
@@ -114,6 +115,27 @@ fn load(path: &Path) -> Result<Sheet, String> {
         }
         other => other.to_string(),
     })
+}
+
+/// The scenario that a command line asks for, and the overrides that give it again: those given, and what `--mutant` adds.
+fn apply(
+    sheet: &Sheet,
+    variant: Option<&str>,
+    overrides: &[String],
+    mutants: &[String],
+) -> Result<(Scenario, Vec<String>), String> {
+    for name in mutants {
+        Mutant::find(name)
+            .map_err(|no| format!("error: --mutant {name}: {}\n  = help: {}", no.text, no.help))?;
+    }
+    let scenario = sheet.with_overrides(variant, overrides).map_err(|e| e.to_string())?;
+    let Some(added) = mutants::addition(&scenario.cluster.mutants, mutants) else {
+        return Ok((scenario, overrides.to_vec()));
+    };
+    let mut all = overrides.to_vec();
+    all.push(added);
+    let scenario = sheet.with_overrides(variant, &all).map_err(|e| e.to_string())?;
+    Ok((scenario, all))
 }
 
 fn unknown(path: &Path) -> String {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use reports::RunReport;
 
-use super::{load, record, refuse};
+use super::{apply, load, record, refuse};
 use crate::runner::{self, Outcome, RunOptions};
 use crate::scenario::Scenario;
 
@@ -24,6 +24,9 @@ pub struct RunArgs {
     /// Put another value somewhere in the scenario: /topics/0/config/min.insync.replicas=1
     #[arg(long = "set", value_name = "POINTER=VALUE")]
     pub overrides: Vec<String>,
+    /// Switch a known bug on (mutants.md lists them); may be given several times
+    #[arg(long = "mutant", value_name = "NAME")]
+    pub mutants: Vec<String>,
     /// Print one JSON document and nothing else
     #[arg(long)]
     pub json: bool,
@@ -44,9 +47,10 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(sheet) => sheet,
         Err(why) => return refuse(&why),
     };
-    let scenario = match sheet.with_overrides(args.variant.as_deref(), &args.overrides) {
-        Ok(scenario) => scenario,
-        Err(why) => return refuse(&why.to_string()),
+    let applied = apply(&sheet, args.variant.as_deref(), &args.overrides, &args.mutants);
+    let (scenario, overrides) = match applied {
+        Ok(applied) => applied,
+        Err(why) => return refuse(&why),
     };
     let seed = args.seed.unwrap_or_else(draw_seed);
     if !args.json {
@@ -62,7 +66,7 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(outcome) => outcome,
         Err(why) => return refuse(&format!("error: {why}")),
     };
-    if let Err(why) = write_files(args, &sheet.text, &outcome) {
+    if let Err(why) = write_files(args, &sheet.text, overrides, &outcome) {
         return refuse(&why);
     }
     show(&outcome.report, args.json);
@@ -88,6 +92,9 @@ fn reproduce(args: &RunArgs, seed: u64) -> String {
     for change in &args.overrides {
         line.push_str(&format!(" --set '{change}'"));
     }
+    for mutant in &args.mutants {
+        line.push_str(&format!(" --mutant {mutant}"));
+    }
     line
 }
 
@@ -102,7 +109,7 @@ fn announce(scenario: &Scenario, seed: u64) {
     let _ = writeln!(out);
 }
 
-fn write_files(args: &RunArgs, text: &str, outcome: &Outcome) -> Result<(), String> {
+fn write_files(args: &RunArgs, text: &str, overrides: Vec<String>, outcome: &Outcome) -> Result<(), String> {
     let fail = |path: &PathBuf| {
         let path = path.display().to_string();
         move |e: std::io::Error| format!("error: {path} cannot be written: {e}")
@@ -113,7 +120,7 @@ fn write_files(args: &RunArgs, text: &str, outcome: &Outcome) -> Result<(), Stri
             path: args.scenario.display().to_string(),
             text: text.to_owned(),
             variant: args.variant.clone(),
-            overrides: args.overrides.clone(),
+            overrides,
             seed: outcome.report.seed,
             trail: outcome.trail.clone(),
         };

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use reports::Verdict;
 use serde_json::json;
 
-use super::{INTERRUPTED, load, refuse};
+use super::{INTERRUPTED, apply, load, refuse};
 use crate::runner::{self, RunOptions};
 use crate::scenario::Scenario;
 
@@ -32,6 +32,9 @@ pub struct SweepArgs {
     /// Put another value somewhere in the scenario: /topics/0/config/min.insync.replicas=1
     #[arg(long = "set", value_name = "POINTER=VALUE")]
     pub overrides: Vec<String>,
+    /// Switch a known bug on (mutants.md lists them); may be given several times
+    #[arg(long = "mutant", value_name = "NAME")]
+    pub mutants: Vec<String>,
     /// Every so-manieth seed only: 2/5 is the second of five parts
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<(u64, u64)>,
@@ -82,9 +85,9 @@ pub fn sweep(args: &SweepArgs) -> u8 {
     };
     let mut scenarios = Vec::new();
     for name in names {
-        match sheet.with_overrides(name.as_deref(), &args.overrides) {
-            Ok(scenario) => scenarios.push(scenario),
-            Err(why) => return refuse(&why.to_string()),
+        match apply(&sheet, name.as_deref(), &args.overrides, &args.mutants) {
+            Ok((scenario, _)) => scenarios.push(scenario),
+            Err(why) => return refuse(&why),
         }
     }
     let (index, parts) = args.shard.unwrap_or((1, 1));
@@ -167,7 +170,8 @@ fn one(args: &SweepArgs, scenario: &Scenario, seed: u64) -> Result<Line, String>
 fn reproduce(args: &SweepArgs, variant: Option<&str>, seed: u64) -> String {
     let variant = variant.map_or(String::new(), |v| format!(" --variant {v}"));
     let sets: String = args.overrides.iter().map(|s| format!(" --set '{s}'")).collect();
-    format!("highwater run {} --seed {seed}{variant}{sets}", args.scenario.display())
+    let mutants: String = args.mutants.iter().map(|m| format!(" --mutant {m}")).collect();
+    format!("highwater run {} --seed {seed}{variant}{sets}{mutants}", args.scenario.display())
 }
 
 /// So many failing seeds are shown; the JSON document has all.

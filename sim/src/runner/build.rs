@@ -15,6 +15,7 @@ use rand_core::SeedableRng;
 use wire::Uuid;
 use wire::drive::{Endpoint, Nanos};
 
+use crate::mutants;
 use crate::scenario::{Client, ClientKind, DurationRange, From, LinkSettings, NodeDef, Scenario};
 use crate::world::chance::derive;
 use crate::world::{Between, ClientMaker, DiskSpec, LinkSpec, NodeSetup, ProcSpec, World, WorldSpec};
@@ -46,8 +47,9 @@ pub fn world(scenario: &Scenario, seed: u64) -> Result<World, String> {
     let mut world = World::new(spec);
     let cluster = NewCluster { id: cluster_id(seed).to_text(), voters: None };
     for node in &scenario.cluster.nodes {
-        let config =
+        let mut config =
             NodeConfig::parse(&node_config(scenario, node)).map_err(|e| format!("{}: {e}", node.name))?;
+        config.mutants = mutants::of_nodes(&scenario.cluster.mutants);
         let mut proc =
             ProcSpec::node(&node.name, NodeSetup { config: Arc::new(config), cluster: cluster.clone() });
         proc.start = between(cost.start);

@@ -113,6 +113,9 @@ pub fn effective_options(scenario: &Scenario) -> BTreeMap<String, String> {
     for (key, value) in &scenario.cluster.config {
         options.insert(format!("cluster.{key}"), value.clone());
     }
+    for mutant in &scenario.cluster.mutants {
+        options.insert(format!("mutant {mutant}"), "on".to_owned());
+    }
     for node in &scenario.cluster.nodes {
         for (key, value) in &node.config {
             options.insert(format!("{}.{key}", node.name), value.clone());

@@ -149,7 +149,16 @@ fn cluster(tree: &Tree) -> Result<Cluster, Problem> {
         config: settings(tree.field("config"), Whose::Node)?,
         network: link_settings(tree.field("network")),
         host: host_cost(tree.field("host")),
+        mutants: mutants(tree.field("mutants"))?,
     })
+}
+
+fn mutants(tree: Option<&Tree>) -> Result<Vec<Mutant>, Problem> {
+    let find = |item: &Tree| {
+        Mutant::find(item.text().expect("checked"))
+            .map_err(|refused| Problem::new(item.span.clone(), refused.text).help(refused.help))
+    };
+    tree.map_or(&[][..], Tree::one_or_many).iter().map(find).collect()
 }
 
 type NodeEntry<'a> = (i32, Range<usize>, Option<&'a Tree>);

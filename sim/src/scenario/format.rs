@@ -50,6 +50,7 @@ const CLUSTER: Shape = Shape::Object(&Object {
         opt("config", CONFIG, "Kafka's settings for every node."),
         opt("network", NETWORK, "How the links start."),
         opt("host", HOST, "What work costs a node and its disk."),
+        opt("mutants", NAMES, "Known bugs to switch on, in all nodes and clients: mutants.md lists them."),
     ],
 });
 

@@ -20,6 +20,7 @@ pub use tree::Problem;
 use tree::Tree;
 pub use units::{Duration, DurationRange};
 
+use crate::mutants::Mutant;
 pub use crate::world::{Direction, Unsynced};
 
 /// A scenario file that was read and checked, before a variant is chosen.
@@ -76,6 +77,8 @@ pub struct Cluster {
     pub network: LinkSettings,
     /// What work costs.
     pub host: HostCost,
+    /// Bugs that are switched on.
+    pub mutants: Vec<Mutant>,
 }
 
 impl Cluster {

@@ -15,6 +15,7 @@ use super::super::*;
 use super::wire_form;
 use crate::event::BatchMark;
 use crate::io::{Listener, Output};
+use crate::mutant::Mutants;
 use crate::testing::{MemDisk, Unsynced};
 
 /// The wall clock when a cluster's monotonic clock is 0.
@@ -201,6 +202,7 @@ impl Cluster {
             append_linger: Nanos::from_millis(25),
             fetch_max_bytes: 1 << 20,
             fetch_snapshot_max_bytes: 1 << 20,
+            mutants: Mutants::NONE,
         };
         (self.adjust)(&mut config);
         config

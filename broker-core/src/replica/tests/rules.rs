@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use wire::drive::{Instant, Nanos};
 
+use crate::mutant::Mutants;
+
 use super::super::isr::{BrokerStanding, Brokers, Follower, IsrState, LeaderView, PendingIsr};
 
 const LAG: Nanos = Nanos::from_secs(30);
@@ -83,6 +85,7 @@ fn high_watermark() {
             min_insync_replicas: *min,
             max_lag: LAG,
             brokers: &brokers,
+            mutants: Mutants::NONE,
         };
         assert_eq!(view.high_watermark(at_s(100)), *expected, "{text} | {state} | {min}");
     }
@@ -110,6 +113,7 @@ fn who_leaves_and_who_may_join() {
             min_insync_replicas: 1,
             max_lag: LAG,
             brokers: &brokers,
+            mutants: Mutants::NONE,
         };
         assert_eq!(view.out_of_sync(1, at_s(100)).as_slice(), *leaving, "{text} | {state}");
         let may: Vec<i32> = followers.iter().filter(|f| view.may_join(f, 5, 6)).map(|f| f.id).collect();
