@@ -18,6 +18,10 @@ pub struct Promise {
     power_lost: bool,
     /// A disk was replaced by an empty one.
     wiped: bool,
+    /// A disk was replaced by one with what a disk held before.
+    stale_disk: bool,
+    /// A bit of a file flipped.
+    bit_flipped: bool,
 }
 
 impl Promise {
@@ -52,6 +56,16 @@ impl Promise {
         self.wiped = true;
     }
 
+    /// A disk was replaced by one with what a disk held before.
+    pub fn stale_disk(&mut self) {
+        self.stale_disk = true;
+    }
+
+    /// A bit of a file is no longer what was written.
+    pub fn bit_flipped(&mut self) {
+        self.bit_flipped = true;
+    }
+
     /// Why a finding was not ruled out; `None` if it was.
     pub fn excuse(&self, name: &str, topic: Option<&str>) -> Option<&'static str> {
         let on = |set: &BTreeSet<String>| topic.is_some_and(|t| set.contains(t));
@@ -62,6 +76,10 @@ impl Promise {
                 Some("power loss without fsync")
             } else if self.wiped {
                 Some("a disk was wiped")
+            } else if self.stale_disk {
+                Some("a disk was replaced by a stale one")
+            } else if self.bit_flipped {
+                Some("a bit flipped on a disk")
             } else {
                 None
             }

@@ -26,8 +26,7 @@ pub const BROKER_PORT: u16 = 9092;
 pub const CONTROLLER_PORT: u16 = 9093;
 /// Where commands and the final reader run.
 pub const LAB: &str = "lab";
-/// The log directory of every node.
-pub const LOG_DIR: &str = "/var/lib/kafka/data";
+pub use crate::scenario::LOG_DIR;
 
 /// A world with the scenario's nodes, formatted and not yet started, and the lab host.
 pub fn world(scenario: &Scenario, seed: u64) -> Result<World, String> {
@@ -88,6 +87,12 @@ pub fn link_spec(settings: &LinkSettings, mut spec: LinkSpec) -> LinkSpec {
     }
     if let Some(loss) = settings.loss {
         spec.loss_ppm = (loss * 1e6).round() as u32;
+    }
+    if let Some((share, latency)) = settings.tail {
+        spec.tail = Some(((share * 1e6).round() as u32, between(latency)));
+    }
+    if let Some(connect) = settings.connect {
+        spec.connect = Some(between(connect));
     }
     spec
 }

@@ -6,6 +6,7 @@
 pub mod build;
 mod command;
 pub mod evaluate;
+mod faults;
 mod finish;
 pub mod groups;
 pub mod narrator;

@@ -375,6 +375,10 @@ impl Observer {
             (What::Stdout(text), _) => self.consoles.entry(proc).or_default().stdout.push_str(text),
             (What::Stderr(text), _) => self.consoles.entry(proc).or_default().stderr.push_str(text),
             (What::Proc(event), role) => self.proc_event(*at, &name, role, event),
+            (What::BitFlipped(text), _) => {
+                self.promise.bit_flipped();
+                self.tell(*at, &name, text.clone(), Tone::Bad);
+            }
             (What::Disk(text), _) => self.tell(*at, &name, text.clone(), Tone::Bad),
             (What::Clock(text), _) => self.tell(*at, &name, text.clone(), Tone::Plain),
             _ => {}
@@ -395,6 +399,10 @@ impl Observer {
                 ProcEvent::Wiped => {
                     self.replicas.disk_lost(id, true);
                     self.promise.wiped();
+                }
+                ProcEvent::Restored { .. } => {
+                    self.replicas.disk_lost(id, true);
+                    self.promise.stale_disk();
                 }
                 _ => {}
             }

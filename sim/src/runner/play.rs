@@ -12,13 +12,10 @@ use super::evaluate;
 use super::observer::Observer;
 use super::setup::TopicMaker;
 use super::view::Look;
-use crate::scenario::{
-    Client, Cut, Direction, Duration, Expect, Heal, Link, Scenario, Step, Verb, Want, Who,
-};
+use crate::scenario::{Client, Duration, Expect, Scenario, Step, Verb, Want, Who};
 use crate::world::chance::{Chance, derive};
 use crate::world::{
-    self, Between, DiskFault, FaultKind, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError,
-    WorkCost, WorldError,
+    self, Between, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError, WorkCost, WorldError,
 };
 
 /// How long a cluster may take until all brokers are unfenced and all declared topics have their full ISR.
@@ -282,7 +279,7 @@ impl Player {
         self.advance(stage, until, enough)
     }
 
-    fn verb(&self, done: Result<(), VerbError>, word: &str) -> Result<(), Stop> {
+    pub(super) fn verb(&self, done: Result<(), VerbError>, word: &str) -> Result<(), Stop> {
         done.map_err(|e| Stop::Expectation(format!("{word}: {e}")))
     }
 
@@ -348,7 +345,7 @@ impl Player {
         .collect()
     }
 
-    fn tell_step(&mut self, stage: &Stage, step: &Step, text: String) {
+    pub(super) fn tell_step(&mut self, stage: &Stage, step: &Step, text: String) {
         let at = stage.world().now();
         self.observer.tell(at, &format!("step {}", step.index), text, Tone::Step);
         if let Some(note) = &step.note {
@@ -407,6 +404,7 @@ impl Player {
                     self.start(stage, &name).await?;
                 }
             }
+            Verb::Snapshot(_) | Verb::Restore(_) => self.other_disk(stage, step, report)?,
             Verb::Wipe(who) => {
                 for name in self.resolve_step(stage, step, "wipe", std::slice::from_ref(who), report)? {
                     let proc = proc_of(stage, &name)?;
@@ -420,70 +418,8 @@ impl Player {
         Ok(())
     }
 
-    /// Network, disks and clocks.
-    fn weather(&mut self, stage: &mut Stage, step: &Step, report: &mut StepReport) -> Result<(), Stop> {
-        match &step.verb {
-            Verb::Cut(cut) => {
-                let (a, b) = self.sides(stage, &cut.a, &cut.b)?;
-                self.tell_step(stage, step, format!("cut {}", sides_text(cut)));
-                stage.world_mut().cut(&a, &b, cut.direction, cut.reset);
-            }
-            Verb::Heal(Heal::All) => {
-                self.tell_step(stage, step, "heal all cuts".to_owned());
-                stage.world_mut().heal_cuts();
-            }
-            Verb::Heal(Heal::Everything) => {
-                self.tell_step(stage, step, "heal all network, disk and clock faults".to_owned());
-                stage.world_mut().heal_everything();
-            }
-            Verb::Heal(Heal::Between(cut)) => {
-                let (a, b) = self.sides(stage, &cut.a, &cut.b)?;
-                self.tell_step(stage, step, format!("heal {}", sides_text(cut)));
-                stage.world_mut().heal(&a, &b, cut.direction);
-            }
-            Verb::Link(link) => self.link(stage, step, link)?,
-            Verb::Disk(fault) => {
-                for name in self.resolve_step(
-                    stage,
-                    step,
-                    &format!("disk {} of", fault.fault),
-                    std::slice::from_ref(&fault.node),
-                    report,
-                )? {
-                    let host = stage.world().host_of(proc_of(stage, &name)?);
-                    match fault.fault.as_str() {
-                        "none" => stage.world_mut().heal_disk(host),
-                        _ => stage.world_mut().disk_fault(
-                            host,
-                            DiskFault { kind: FaultKind::Full, under: String::new(), after: 0 },
-                        ),
-                    }
-                }
-            }
-            Verb::Clock(clock) => {
-                for name in self.resolve_step(
-                    stage,
-                    step,
-                    "change the clock of",
-                    std::slice::from_ref(&clock.node),
-                    report,
-                )? {
-                    let host = stage.world().host_of(proc_of(stage, &name)?);
-                    if let Some(nanos) = clock.step {
-                        stage.world_mut().step_clock(host, nanos);
-                    }
-                    if let Some(ppm) = clock.drift_ppm {
-                        stage.world_mut().drift_clock(host, ppm);
-                    }
-                }
-            }
-            other => unreachable!("{} is played elsewhere", other.word()),
-        }
-        Ok(())
-    }
-
     /// Who a step is about, told and kept.
-    fn resolve_step(
+    pub(super) fn resolve_step(
         &mut self,
         stage: &Stage,
         step: &Step,
@@ -553,66 +489,6 @@ impl Player {
         }
         let proc = proc_of(stage, name)?;
         self.verb(stage.start(proc).await, "start")
-    }
-
-    fn link(&mut self, stage: &mut Stage, step: &Step, link: &Link) -> Result<(), Stop> {
-        let (a, b) = self.sides(stage, &link.from, &link.to)?;
-        let spec = link.settings.as_ref().map(|s| {
-            build::link_spec(s, build::link_spec(&self.scenario.cluster.network, world::LinkSpec::default()))
-        });
-        let names = |all: &[Who]| all.iter().map(Who::to_string).collect::<Vec<_>>().join(", ");
-        let what = link.settings.as_ref().map_or("as at the start".to_owned(), |s| {
-            let mut parts = Vec::new();
-            if let Some(l) = s.latency {
-                parts.push(if l.low == l.high {
-                    format!("latency {}", l.low)
-                } else {
-                    format!("latency {}..{}", l.low, l.high)
-                });
-            }
-            if let Some(b) = s.bandwidth {
-                parts.push(format!("{} KiB/s", b / 1024));
-            }
-            if let Some(l) = s.loss {
-                parts.push(format!("{:.1} % loss", l * 100.0));
-            }
-            parts.join(", ")
-        });
-        self.tell_step(stage, step, format!("link {} to {}: {what}", names(&link.from), names(&link.to)));
-        stage.world_mut().set_link(&a, &b, link.direction, spec);
-        Ok(())
-    }
-
-    /// The hosts of both sides; `rest` is everybody who is on neither.
-    fn sides(&self, stage: &Stage, a: &[Who], b: &[Who]) -> Result<(Vec<u32>, Vec<u32>), Stop> {
-        let world = stage.world();
-        let side =
-            |all: &[Who]| -> Result<(Vec<u32>, bool), Stop> {
-                let (mut hosts, mut rest) = (Vec::new(), false);
-                for who in all {
-                    match who {
-                        Who::Name(n) if n == "rest" => rest = true,
-                        Who::Name(n) if n == build::LAB => hosts.extend(world.host(build::LAB)),
-                        who => {
-                            for name in self.names_of(world, who).map_err(Stop::Expectation)? {
-                                hosts.push(world.host(&name).ok_or_else(|| {
-                                    Stop::Expectation(format!("{name} has not started yet"))
-                                })?);
-                            }
-                        }
-                    }
-                }
-                Ok((hosts, rest))
-            };
-        let ((mut a, rest_a), (mut b, rest_b)) = (side(a)?, side(b)?);
-        let others: Vec<u32> = world.hosts().filter(|h| !a.contains(h) && !b.contains(h)).collect();
-        if rest_a {
-            a.extend(&others);
-        }
-        if rest_b {
-            b.extend(&others);
-        }
-        Ok((a, b))
     }
 
     // --- expectations
@@ -785,7 +661,7 @@ impl Player {
     }
 }
 
-fn proc_of(stage: &Stage, name: &str) -> Result<ProcId, Stop> {
+pub(super) fn proc_of(stage: &Stage, name: &str) -> Result<ProcId, Stop> {
     stage.world().proc(name).ok_or_else(|| Stop::Expectation(format!("{name} has not started yet")))
 }
 
@@ -806,16 +682,6 @@ fn flatten(steps: &[Step], bindings: &[(String, Who)], plan: &mut Vec<Planned>) 
             }
             _ => plan.push(Planned { step: step.clone(), bindings: bindings.to_vec() }),
         }
-    }
-}
-
-fn sides_text(cut: &Cut) -> String {
-    let names = |all: &[Who]| all.iter().map(Who::to_string).collect::<Vec<_>>().join(", ");
-    let between = format!("{} | {}", names(&cut.a), names(&cut.b));
-    match cut.direction {
-        Direction::Both => between,
-        Direction::Forth => format!("{between}, forth only"),
-        Direction::Back => format!("{between}, back only"),
     }
 }
 

@@ -10,6 +10,7 @@ use super::settings::{Whose, settings};
 use super::tree::{Kind, Problem, Tree};
 use super::units::{self, Duration, DurationRange};
 use super::*;
+use crate::world::Between;
 
 // What is read and checked, but cannot be run before the coordinators exist.
 
@@ -20,6 +21,9 @@ pub(super) struct Names<'a> {
     pub topics: Vec<String>,
     pub kept: BTreeSet<String>,
     pub background: BTreeSet<String>,
+    pub snapshots: BTreeSet<String>,
+    /// Every node's log directories.
+    pub log_dirs: Vec<(String, Vec<String>)>,
     pub text: &'a str,
     pub variants: &'a [String],
     pub warnings: Vec<String>,
@@ -42,6 +46,8 @@ pub(super) fn scenario(
         topics: topics.iter().map(|t| t.name.clone()).collect(),
         kept: BTreeSet::new(),
         background: BTreeSet::new(),
+        snapshots: BTreeSet::new(),
+        log_dirs: cluster.nodes.iter().map(|n| (n.name.clone(), cluster.log_dirs(n))).collect(),
         text,
         variants,
         warnings: Vec::new(),
@@ -210,12 +216,20 @@ fn push_node(
     Ok(())
 }
 
+fn share_of(tree: &Tree) -> f64 {
+    scalar_of(tree).parse().expect("a checked share")
+}
+
 fn link_settings(tree: Option<&Tree>) -> LinkSettings {
     let field = |key: &str| tree.and_then(|t| t.field(key));
     LinkSettings {
         latency: field("latency").map(range_of),
         bandwidth: field("bandwidth").and_then(Tree::text).and_then(units::bandwidth),
-        loss: field("loss").map(|t| scalar_of(t).parse().expect("a checked share")),
+        loss: field("loss").map(share_of),
+        tail: field("tail").map(|t| {
+            (share_of(t.field("share").expect("checked")), range_of(t.field("latency").expect("checked")))
+        }),
+        connect: field("connect").map(range_of),
     }
 }
 
@@ -610,14 +624,18 @@ fn verb(
         "resume" => Verb::Resume(whom(value, names)?),
         "start" => Verb::Start(whom(value, names)?),
         "wipe" => Verb::Wipe(only_nodes(vec![who(value, names)?], value, names)?.remove(0)),
+        "snapshot" => Verb::Snapshot(snapshot(value, names)?),
+        "restore" => Verb::Restore(restore(value, names)?),
         "cut" => Verb::Cut(cut(value, names)?),
+        "reset" => Verb::Reset(cut(value, names)?),
+        "names" => Verb::Names(names_fault(value, names)?),
         "heal" => Verb::Heal(match value.text() {
             Some("all") => Heal::All,
             Some(_) => Heal::Everything,
             None => Heal::Between(cut(value, names)?),
         }),
         "link" => Verb::Link(link(value, names)?),
-        "disk" => disk(value, names)?,
+        "disk" => Verb::Disk(disk(value, names)?),
         "clock" => Verb::Clock(clock(value, names)?),
         "chaos" => return Err(not_yet(value, "chaos")),
         "expect" => {
@@ -735,7 +753,58 @@ fn cut(tree: &Tree, names: &mut Names<'_>) -> Result<Cut, Problem> {
         b: side(b, names)?,
         direction: direction_of(tree.field("direction")),
         reset: tree.field("reset").and_then(Tree::boolean).unwrap_or(false),
+        jam: tree.field("jam").and_then(Tree::boolean).unwrap_or(false),
     })
+}
+
+fn names_fault(tree: &Tree, names: &mut Names<'_>) -> Result<NamesFault, Problem> {
+    let mut hosts = |key: &str| match tree.field(key) {
+        Some(hosts) => side(hosts, names),
+        None => Ok(Vec::new()),
+    };
+    Ok(NamesFault {
+        at: hosts("at")?,
+        of: hosts("of")?,
+        resolved: tree.field("fault").and_then(Tree::text) == Some("none"),
+    })
+}
+
+fn snapshot(tree: &Tree, names: &mut Names<'_>) -> Result<Snapshot, Problem> {
+    let name = tree.field("name").and_then(Tree::text).expect("checked").to_owned();
+    names.snapshots.insert(name.clone());
+    Ok(Snapshot { node: one_node(tree.field("node").expect("checked"), names)?, name })
+}
+
+fn restore(tree: &Tree, names: &mut Names<'_>) -> Result<Restore, Problem> {
+    let from = match (tree.field("snapshot"), tree.field("from")) {
+        (Some(snapshot), None) => {
+            let name = snapshot.text().expect("checked");
+            if !names.snapshots.contains(name) {
+                let known: Vec<&str> = names.snapshots.iter().map(String::as_str).collect();
+                let problem = Problem::new(
+                    snapshot.span.clone(),
+                    format!("no step before this one takes a snapshot \"{name}\""),
+                );
+                return Err(match suggestion(name, &known) {
+                    Some(help) => problem.help(help),
+                    None => problem.help("{ \"snapshot\": { \"node\": …, \"name\": … } } takes one"),
+                });
+            }
+            Source::Snapshot(name.to_owned())
+        }
+        (None, Some(node)) => Source::Node(one_node(node, names)?),
+        _ => {
+            return Err(Problem::new(
+                tree.span.start..tree.span.start + 1,
+                "a restored disk needs either snapshot, or from with a node",
+            ));
+        }
+    };
+    Ok(Restore { node: one_node(tree.field("node").expect("checked"), names)?, from })
+}
+
+fn one_node(tree: &Tree, names: &mut Names<'_>) -> Result<Who, Problem> {
+    Ok(only_nodes(vec![who(tree, names)?], tree, names)?.remove(0))
 }
 
 fn link(tree: &Tree, names: &mut Names<'_>) -> Result<Link, Problem> {
@@ -744,7 +813,7 @@ fn link(tree: &Tree, names: &mut Names<'_>) -> Result<Link, Problem> {
     if back == (settings != LinkSettings::default()) {
         return Err(Problem::new(
             tree.span.start..tree.span.start + 1,
-            "a link needs either latency, loss or bandwidth, or \"default\": true",
+            "a link needs latency, loss, bandwidth, tail or connect, or else \"default\": true",
         ));
     }
     Ok(Link {
@@ -755,18 +824,88 @@ fn link(tree: &Tree, names: &mut Names<'_>) -> Result<Link, Problem> {
     })
 }
 
-fn disk(tree: &Tree, names: &mut Names<'_>) -> Result<Verb, Problem> {
+fn disk(tree: &Tree, names: &mut Names<'_>) -> Result<DiskFault, Problem> {
     let fault = tree.field("fault").expect("checked");
     let word = fault.text().expect("checked");
-    if !matches!(word, "full" | "none") {
-        return Err(not_yet(fault, &format!("the disk fault \"{word}\"")));
+    let belongs = [("stall", "slow"), ("bits", "bit_flip"), ("where", "bit_flip")];
+    for (key, to) in belongs {
+        if let Some(part) = tree.field(key).filter(|_| word != to) {
+            return Err(Problem::new(part.span.clone(), format!("\"{key}\" does not go with \"{word}\""))
+                .help(format!("it goes with the disk fault \"{to}\"")));
+        }
     }
-    if let Some(part) = ["dir", "partition", "after"].into_iter().find_map(|k| tree.field(k)) {
-        return Err(not_yet(part, "a disk fault on a part of the disk or at a later time"));
+    if let Some(part) = tree.field("after").filter(|_| word == "none") {
+        return Err(Problem::new(part.span.clone(), "\"after\" does not go with \"none\"")
+            .help("a wait before the step does it"));
     }
-    let node = tree.field("node").expect("checked");
-    let node = only_nodes(vec![who(node, names)?], node, names)?.remove(0);
-    Ok(Verb::Disk(DiskFault { node, fault: word.to_owned() }))
+    let node = one_node(tree.field("node").expect("checked"), names)?;
+    let dir = tree.field("dir").map(|dir| log_dir(dir, &node, names)).transpose()?;
+    let partition = match tree.field("partition") {
+        Some(at) => Some(partition_of(at.text().expect("checked"), &at.span)?),
+        None => None,
+    };
+    if let Some((topic, _)) = &partition {
+        names.topic_used(topic);
+    }
+    Ok(DiskFault {
+        node,
+        fault: match word {
+            "full" => Some(FaultKind::Full),
+            "slow" => {
+                let second = Duration(1_000_000_000);
+                let stall = DurationRange { low: second, high: second };
+                let stall = tree.field("stall").map_or(stall, range_of);
+                let nanos = |d: Duration| wire::drive::Nanos(d.0);
+                Some(FaultKind::Slow(Between { low: nanos(stall.low), high: nanos(stall.high) }))
+            }
+            "read_error" => Some(FaultKind::ReadError),
+            "write_error" => Some(FaultKind::WriteError),
+            "sync_error" => Some(FaultKind::SyncError),
+            "lying_sync" => Some(FaultKind::LyingSync),
+            "bit_flip" => {
+                let rot = match tree.field("where").and_then(Tree::text) {
+                    Some("disk") => Rot::Medium,
+                    Some("cache") => Rot::Cache,
+                    _ => Rot::Both,
+                };
+                let bits = tree.field("bits").and_then(Tree::integer).unwrap_or(1);
+                Some(FaultKind::BitFlip(bits as u32, rot))
+            }
+            "offline" => Some(FaultKind::Offline),
+            _ => None,
+        },
+        dir,
+        partition,
+        after: tree.field("after").map_or(Ok(After::Now), after)?,
+    })
+}
+
+/// A size or a duration: they differ by their units.
+fn after(tree: &Tree) -> Result<After, Problem> {
+    if let Some(bytes) = tree.integer() {
+        return Ok(After::Bytes(bytes as u64));
+    }
+    let text = tree.text().unwrap_or_default();
+    match (units::duration(text), units::size(text)) {
+        (Some(time), _) => Ok(After::Time(wire::drive::Nanos(time.0))),
+        (None, Some(bytes)) => Ok(After::Bytes(bytes)),
+        (None, None) => Err(Problem::new(
+            tree.span.clone(),
+            format!("found {}, expected a duration such as \"10s\" or a size such as \"64KiB\"", tree.what()),
+        )),
+    }
+}
+
+/// A log directory of a node, as its configuration has it. Whom a reference stands for is known when the step runs.
+fn log_dir(tree: &Tree, node: &Who, names: &Names<'_>) -> Result<String, Problem> {
+    let dir = tree.text().expect("checked").to_owned();
+    let Who::Name(node) = node else { return Ok(dir) };
+    let Some((_, known)) = names.log_dirs.iter().find(|(name, _)| name == node) else { return Ok(dir) };
+    if known.iter().any(|d| super::same_dir(d, &dir)) {
+        return Ok(dir);
+    }
+    Err(Problem::new(tree.span.clone(), format!("{node} has no log directory \"{dir}\""))
+        .help(format!("log directories of {node}: {}", known.join(", "))))
 }
 
 fn clock(tree: &Tree, names: &mut Names<'_>) -> Result<Clock, Problem> {
@@ -786,14 +925,14 @@ fn clock(tree: &Tree, names: &mut Names<'_>) -> Result<Clock, Problem> {
         }
     };
     let drift_ppm = tree.field("drift_ppm").and_then(Tree::integer);
-    if step.is_none() && drift_ppm.is_none() {
+    let right = tree.field("default").and_then(Tree::boolean) == Some(true);
+    if right == (step.is_some() || drift_ppm.is_some()) {
         return Err(Problem::new(
             tree.span.start..tree.span.start + 1,
-            "a clock change needs step or drift_ppm",
+            "a clock change needs step or drift_ppm, or else \"default\": true",
         ));
     }
-    let node = tree.field("node").expect("checked");
-    Ok(Clock { node: only_nodes(vec![who(node, names)?], node, names)?.remove(0), step, drift_ppm })
+    Ok(Clock { node: who(tree.field("node").expect("checked"), names)?, step, drift_ppm, right })
 }
 
 fn repeat(tree: &Tree, names: &mut Names<'_>, variant: Option<&str>) -> Result<Repeat, Problem> {

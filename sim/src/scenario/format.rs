@@ -70,6 +70,8 @@ const NETWORK: Shape = Shape::Object(&Object {
         opt("latency", Shape::DurationRange, "200us..600us unless given."),
         opt("bandwidth", Shape::Bandwidth, "Unlimited unless given."),
         opt("loss", Shape::Share, "Share of packets that are retransmitted; 0 unless given."),
+        opt("tail", TAIL, "A share of messages with another latency."),
+        opt("connect", Shape::DurationRange, "How much longer new connections take to stand."),
     ],
 });
 
@@ -209,7 +211,7 @@ const WHOM: Shape = Shape::Either(
 const SIDE: Shape = WHOM;
 
 /// The verbs, in the order of the manual.
-pub const VERBS: [&str; 17] = [
+pub const VERBS: [&str; 21] = [
     "wait",
     "command",
     "kill",
@@ -219,9 +221,13 @@ pub const VERBS: [&str; 17] = [
     "resume",
     "start",
     "wipe",
+    "snapshot",
+    "restore",
     "cut",
+    "reset",
     "heal",
     "link",
+    "names",
     "disk",
     "clock",
     "chaos",
@@ -250,7 +256,10 @@ static STEP_OBJECT: Object = Object {
         opt("resume", WHOM, "SIGCONT"),
         opt("start", WHOM, "A new process with the same configuration."),
         opt("wipe", WHO, "A new, empty disk, formatted for the same cluster and id."),
+        opt("snapshot", SNAPSHOT, "Keeps what a node's disk holds now, for restore."),
+        opt("restore", RESTORE, "A healthy disk with what one held before, for a node that is down."),
         opt("cut", CUT, "Nothing is delivered and nothing reset."),
+        opt("reset", RESET, "Connections that stand between two sets break; new ones can be made."),
         opt(
             "heal",
             Shape::Either(
@@ -260,6 +269,7 @@ static STEP_OBJECT: Object = Object {
             "Ends cuts; \"everything\" all faults.",
         ),
         opt("link", LINK, "Changes a link from now on."),
+        opt("names", NAMES_FAULT, "Names of hosts that cannot be resolved."),
         opt("disk", DISK, "A disk fault; lasts until \"none\"."),
         opt("clock", CLOCK, "The wall clock only."),
         opt("chaos", CHAOS, "Random faults from the seed."),
@@ -325,6 +335,48 @@ const CUT: Shape = Shape::Object(&Object {
             "\"forth\" drops what the first set sends to the second.",
         ),
         opt("reset", Shape::Bool, "true breaks connections at once."),
+        opt("jam", Shape::Bool, "true: connections are accepted, and nothing is delivered on them."),
+    ],
+});
+
+const RESET: Shape = Shape::Object(&Object {
+    name: "a reset",
+    doc: "Two sets of nodes, clients, \"lab\", \"rest\".",
+    fields: &[req("between", Shape::Pair(&SIDE), "The two sets.")],
+});
+
+const SNAPSHOT: Shape = Shape::Object(&Object {
+    name: "a snapshot",
+    doc: "What a node's disk holds now, as a copy of its files.",
+    fields: &[req("node", WHO, "Whose disk."), req("name", Shape::Text, "By which it is restored.")],
+});
+
+const RESTORE: Shape = Shape::Object(&Object {
+    name: "a restored disk",
+    doc: "The content of a snapshot, or of another node's disk.",
+    fields: &[
+        req("node", WHO, "Whose disk is replaced; it is down."),
+        opt("snapshot", Shape::Text, "The name of a snapshot."),
+        opt("from", WHO, "A node: what its disk holds now."),
+    ],
+});
+
+const NAMES_FAULT: Shape = Shape::Object(&Object {
+    name: "a fault of name resolution",
+    doc: "Connections that stand do not mind; new ones fail.",
+    fields: &[
+        req("fault", Shape::Words(&["unknown", "none"]), "\"unknown\": no such host; \"none\" ends it."),
+        opt("at", SIDE, "Who asks; everybody unless given."),
+        opt("of", SIDE, "Whose names; everybody's unless given."),
+    ],
+});
+
+const TAIL: Shape = Shape::Object(&Object {
+    name: "a tail of latencies",
+    doc: "A share of messages with another latency.",
+    fields: &[
+        req("share", Shape::Share, "Share of messages."),
+        req("latency", Shape::DurationRange, "Their latency."),
     ],
 });
 
@@ -337,6 +389,12 @@ const LINK: Shape = Shape::Object(&Object {
         opt("latency", Shape::DurationRange, "Each way that direction says."),
         opt("loss", Shape::Share, "Share of packets that are retransmitted."),
         opt("bandwidth", Shape::Bandwidth, "Of each ordered pair of hosts."),
+        opt("tail", TAIL, "A share of messages with another latency."),
+        opt(
+            "connect",
+            Shape::DurationRange,
+            "How much longer connections that are asked for this way take to stand.",
+        ),
         opt("direction", Shape::Words(&["both", "forth", "back"]), "\"forth\": from → to only."),
         opt("default", Shape::Bool, "true: as the cluster began."),
     ],
@@ -355,15 +413,27 @@ const DISK: Shape = Shape::Object(&Object {
                 "read_error",
                 "write_error",
                 "sync_error",
+                "lying_sync",
                 "bit_flip",
                 "offline",
                 "none",
             ]),
             "What is wrong with it.",
         ),
+        opt("stall", Shape::DurationRange, "slow: how much longer every operation takes; 1s unless given."),
+        opt("bits", Shape::Int(1, 10_000), "bit_flip: how many; 1 unless given."),
+        opt(
+            "where",
+            Shape::Words(&["both", "disk", "cache"]),
+            "bit_flip: \"disk\": hidden by the page cache until a power loss; \"cache\": undone by one; both unless given.",
+        ),
         opt("dir", Shape::Text, "Only this log directory."),
         opt("partition", Shape::Text, "Only this partition's files."),
-        opt("after", Shape::Either(&[Shape::Size, Shape::Duration], "a size or a duration"), "Begins later."),
+        opt(
+            "after",
+            Shape::Either(&[Shape::Int(0, i64::MAX), Shape::Text], "a size or a duration"),
+            "Begins later: after a time, or when so many more bytes were written there.",
+        ),
     ],
 });
 
@@ -374,6 +444,7 @@ const CLOCK: Shape = Shape::Object(&Object {
         req("node", WHO, "Whose clock."),
         opt("step", Shape::Text, "Forward or back, such as \"-2h\"."),
         opt("drift_ppm", Shape::Int(-1_000_000, 1_000_000), "Microseconds gained in each second."),
+        opt("default", Shape::Bool, "true: it is put right."),
     ],
 });
 

@@ -21,7 +21,7 @@ use tree::Tree;
 pub use units::{Duration, DurationRange};
 
 use crate::mutants::Mutant;
-pub use crate::world::{Direction, Unsynced};
+pub use crate::world::{After, Direction, FaultKind, Rot, Unsynced};
 
 /// A scenario file that was read and checked, before a variant is chosen.
 #[derive(Clone, Debug)]
@@ -87,10 +87,27 @@ impl Cluster {
         self.nodes.iter().filter(|n| n.broker).map(|n| n.id).collect()
     }
 
+    /// The log directories of a node, that of its metadata log included, as its configuration has them.
+    pub fn log_dirs(&self, node: &NodeDef) -> Vec<String> {
+        let setting = |key: &str| node.config.get(key).or_else(|| self.config.get(key)).cloned();
+        let dirs = setting("log.dirs").unwrap_or_else(|| LOG_DIR.to_owned());
+        let mut dirs: Vec<String> = dirs.split(',').map(|d| d.trim().to_owned()).collect();
+        dirs.extend(setting("metadata.log.dir").filter(|m| !dirs.iter().any(|d| same_dir(d, m))));
+        dirs
+    }
+
     /// The ids of the controllers, in order.
     pub fn controllers(&self) -> Vec<i32> {
         self.nodes.iter().filter(|n| n.controller).map(|n| n.id).collect()
     }
+}
+
+/// The log directory of every node, unless `log.dirs` says otherwise.
+pub const LOG_DIR: &str = "/var/lib/kafka/data";
+
+/// Whether two paths name the same directory.
+pub(crate) fn same_dir(a: &str, b: &str) -> bool {
+    a.trim_matches('/') == b.trim_matches('/')
 }
 
 /// One node.
@@ -119,6 +136,10 @@ pub struct LinkSettings {
     pub bandwidth: Option<u64>,
     /// Share of packets that are retransmitted.
     pub loss: Option<f64>,
+    /// A share of messages with another latency.
+    pub tail: Option<(f64, DurationRange)>,
+    /// How much longer new connections take to stand.
+    pub connect: Option<DurationRange>,
 }
 
 /// What work costs a node and its disk.
@@ -348,12 +369,20 @@ pub enum Verb {
     Start(Vec<Who>),
     /// A new, empty disk.
     Wipe(Who),
+    /// What a node's disk holds now is kept under a name.
+    Snapshot(Snapshot),
+    /// A disk with what one held before.
+    Restore(Restore),
     /// A cut.
     Cut(Cut),
     /// The end of a cut.
     Heal(Heal),
+    /// Connections between two sets break.
+    Reset(Cut),
     /// A link's settings.
     Link(Link),
+    /// Name resolution.
+    Names(NamesFault),
     /// A disk fault.
     Disk(DiskFault),
     /// A wall clock.
@@ -379,6 +408,10 @@ impl Verb {
             Verb::Resume(_) => "resume",
             Verb::Start(_) => "start",
             Verb::Wipe(_) => "wipe",
+            Verb::Snapshot(_) => "snapshot",
+            Verb::Restore(_) => "restore",
+            Verb::Reset(_) => "reset",
+            Verb::Names(_) => "names",
             Verb::Cut(_) => "cut",
             Verb::Heal(_) => "heal",
             Verb::Link(_) => "link",
@@ -465,6 +498,8 @@ pub struct Cut {
     pub direction: Direction,
     /// Breaks connections at once.
     pub reset: bool,
+    /// Connections are accepted, and nothing is delivered on them.
+    pub jam: bool,
 }
 
 /// The end of cuts, or of all faults.
@@ -496,8 +531,69 @@ pub struct Link {
 pub struct DiskFault {
     /// Whose disk.
     pub node: Who,
-    /// `full`, `none`, …
-    pub fault: String,
+    /// What is wrong with it; absent: nothing any more.
+    pub fault: Option<FaultKind>,
+    /// Only this log directory.
+    pub dir: Option<String>,
+    /// Only this partition's files.
+    pub partition: Option<(String, i32)>,
+    /// When it begins.
+    pub after: After,
+}
+
+impl DiskFault {
+    /// The word in the file.
+    pub fn word(&self) -> &'static str {
+        match self.fault {
+            None => "none",
+            Some(FaultKind::Full) => "full",
+            Some(FaultKind::Slow(_)) => "slow",
+            Some(FaultKind::ReadError) => "read_error",
+            Some(FaultKind::WriteError) => "write_error",
+            Some(FaultKind::SyncError) => "sync_error",
+            Some(FaultKind::LyingSync) => "lying_sync",
+            Some(FaultKind::BitFlip(..)) => "bit_flip",
+            Some(FaultKind::Offline) => "offline",
+        }
+    }
+}
+
+/// What a node's disk holds now is kept under a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Whose disk.
+    pub node: Who,
+    /// The name by which it is restored.
+    pub name: String,
+}
+
+/// A disk with what one held before, for a node that is down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restore {
+    /// Whose disk is replaced.
+    pub node: Who,
+    /// Which content.
+    pub from: Source,
+}
+
+/// Where the content of a restored disk comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A snapshot.
+    Snapshot(String),
+    /// What a node's disk holds now.
+    Node(Who),
+}
+
+/// Hosts that cannot find others by their names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamesFault {
+    /// Who asks; everybody if empty.
+    pub at: Vec<Who>,
+    /// Whose names; everybody's if empty.
+    pub of: Vec<Who>,
+    /// Whether they are found again.
+    pub resolved: bool,
 }
 
 /// A change of a wall clock.
@@ -509,6 +605,8 @@ pub struct Clock {
     pub step: Option<i64>,
     /// Microseconds gained in each second.
     pub drift_ppm: Option<i64>,
+    /// It is put right first.
+    pub right: bool,
 }
 
 /// Steps again and again.

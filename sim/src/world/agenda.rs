@@ -37,11 +37,13 @@ pub enum Kind {
     Boot,
     /// A sync or replace ends: (host, ticket).
     SyncDone,
+    /// Something begins to be wrong with a disk: (host, fault).
+    FaultBegins,
     /// Whoever drives the world asked to be told: (token, 0).
     Alarm,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 14] = [
     Kind::Arrive,
     Kind::Syn,
     Kind::SynAck,
@@ -54,6 +56,7 @@ const KINDS: [Kind; 13] = [
     Kind::Timer,
     Kind::Boot,
     Kind::SyncDone,
+    Kind::FaultBegins,
     Kind::Alarm,
 ];
 

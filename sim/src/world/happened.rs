@@ -37,6 +37,8 @@ pub enum What {
     Link(String),
     /// To a disk.
     Disk(String),
+    /// A bit of a file is no longer what was written.
+    BitFlipped(String),
     /// To a clock.
     Clock(String),
 }
@@ -81,6 +83,11 @@ pub enum ProcEvent {
     Resumed,
     /// Its disk was replaced by an empty one.
     Wiped,
+    /// Its disk was replaced by a copy of what a disk held before.
+    Restored {
+        /// Whose content.
+        snapshot: String,
+    },
 }
 
 impl fmt::Display for ProcEvent {
@@ -102,6 +109,7 @@ impl fmt::Display for ProcEvent {
             ProcEvent::Paused => f.write_str("paused"),
             ProcEvent::Resumed => f.write_str("resumed"),
             ProcEvent::Wiped => f.write_str("wiped"),
+            ProcEvent::Restored { snapshot } => write!(f, "has the disk of {snapshot}"),
         }
     }
 }

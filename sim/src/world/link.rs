@@ -1,8 +1,9 @@
 //! Links: what lies between each ordered pair of hosts.
 //!
-//! A link has a latency drawn from a uniform range, a bandwidth shared by all connections of the pair, and a loss that
-//! shows as retransmission delay, since TCP hides it. It can be cut (nothing arrives), or jammed (connections are
-//! accepted, their data does not arrive). The way back is a link of its own.
+//! A link has a latency drawn from a uniform range, of which a share may come from a second one (a tail: queues that
+//! fill, a detour), a bandwidth shared by all connections of the pair, and a loss that shows as retransmission delay,
+//! since TCP hides it. Setting up a connection may take longer than a packet does. It can be cut (nothing arrives), or
+//! jammed (connections are accepted, their data does not arrive). The way back is a link of its own.
 
 use wire::drive::Nanos;
 
@@ -18,16 +19,27 @@ pub struct LinkSpec {
     pub bandwidth: Option<u64>,
     /// How many of a million segments (of 1,448 bytes) are lost and sent again.
     pub loss_ppm: u32,
+    /// How many of a million messages have another latency, and which.
+    pub tail: Option<(u32, Between)>,
+    /// How much longer a connection that is asked for this way takes to stand.
+    pub connect: Option<Between>,
+}
+
+impl LinkSpec {
+    /// A link without loss, of unlimited bandwidth.
+    pub const fn with_latency(latency: Between) -> LinkSpec {
+        LinkSpec { latency, bandwidth: None, loss_ppm: 0, tail: None, connect: None }
+    }
 }
 
 impl Default for LinkSpec {
     fn default() -> LinkSpec {
-        LinkSpec { latency: Between::micros(200, 600), bandwidth: None, loss_ppm: 0 }
+        LinkSpec::with_latency(Between::micros(200, 600))
     }
 }
 
 /// A host's link to itself: the loopback interface.
-const LOOPBACK: LinkSpec = LinkSpec { latency: Between::micros(10, 30), bandwidth: None, loss_ppm: 0 };
+const LOOPBACK: LinkSpec = LinkSpec::with_latency(Between::micros(10, 30));
 
 /// Linux's TCP: the first retransmission time-out, its upper bound, and when it gives up (tcp_retries2 = 15).
 pub const RTO_MIN: Nanos = Nanos::from_millis(200);
@@ -50,13 +62,25 @@ pub struct Link {
     free_at: SimTime,
     latency: Chance,
     loss: Option<Box<Chance>>,
+    tail: Option<Box<Chance>>,
+    connect: Option<Box<Chance>>,
 }
 
 impl Link {
     fn new(seed: u64, from: &str, to: &str, default: LinkSpec) -> Link {
         let default = if from == to { LOOPBACK } else { default };
         let latency = derive(seed, &format!("link/{from}/{to}/latency"));
-        Link { spec: default, default, cut: false, jam: false, free_at: SimTime::ZERO, latency, loss: None }
+        Link {
+            spec: default,
+            default,
+            cut: false,
+            jam: false,
+            free_at: SimTime::ZERO,
+            latency,
+            loss: None,
+            tail: None,
+            connect: None,
+        }
     }
 
     /// When a small packet arrives that leaves now: a connection request, an acknowledgement.
@@ -120,8 +144,32 @@ impl Links {
             leaves = leaves.max(link.free_at) + Nanos(nanos as u64);
             link.free_at = leaves;
         }
-        let arrives = leaves + link.latency.between(link.spec.latency);
-        if link.spec.loss_ppm == 0 { arrives } else { arrives + self.retransmissions(from, to, len) }
+        let latency = link.latency.between(link.spec.latency);
+        if link.spec.loss_ppm == 0 && link.spec.tail.is_none() {
+            return leaves + latency;
+        }
+        let latency = self.tail(from, to).unwrap_or(latency);
+        leaves + latency + self.retransmissions(from, to, len)
+    }
+
+    /// The latency of a message that belongs to the tail, if it does.
+    fn tail(&mut self, from: u32, to: u32) -> Option<Nanos> {
+        let (a, b) = (&self.names[from as usize], &self.names[to as usize]);
+        let link = &mut self.links[from as usize][to as usize];
+        let (share, latency) = link.spec.tail?;
+        let chance =
+            link.tail.get_or_insert_with(|| Box::new(derive(self.seed, &format!("link/{a}/{b}/tail"))));
+        chance.share(share).then(|| chance.between(latency))
+    }
+
+    /// How much longer than its packets a connection from one host to another takes to stand.
+    pub fn connect_takes(&mut self, from: u32, to: u32) -> Nanos {
+        let (a, b) = (&self.names[from as usize], &self.names[to as usize]);
+        let link = &mut self.links[from as usize][to as usize];
+        let Some(longer) = link.spec.connect else { return Nanos::ZERO };
+        let chance =
+            link.connect.get_or_insert_with(|| Box::new(derive(self.seed, &format!("link/{a}/{b}/connect"))));
+        chance.between(longer)
     }
 
     /// The delay by lost segments. A short message waits for the retransmission timer; in a longer one the segments
@@ -129,6 +177,9 @@ impl Links {
     fn retransmissions(&mut self, from: u32, to: u32, len: usize) -> Nanos {
         let (a, b) = (&self.names[from as usize], &self.names[to as usize]);
         let link = &mut self.links[from as usize][to as usize];
+        if link.spec.loss_ppm == 0 {
+            return Nanos::ZERO;
+        }
         let loss =
             link.loss.get_or_insert_with(|| Box::new(derive(self.seed, &format!("link/{a}/{b}/loss"))));
         let segments = (len as u64).div_ceil(SEGMENT).max(1);
@@ -190,7 +241,7 @@ mod tests {
             assert!((200_000..=600_000).contains(&arrives.0));
         }
         let latency = Between::exactly(Nanos::from_millis(1));
-        links.set(0, 1, Some(LinkSpec { latency, bandwidth: Some(1_000_000), loss_ppm: 0 }));
+        links.set(0, 1, Some(LinkSpec { bandwidth: Some(1_000_000), ..LinkSpec::with_latency(latency) }));
         let at: Vec<u64> = (0..3).map(|_| links.transit(SimTime::ZERO, 0, 1, 1_000).0 / 1_000_000).collect();
         assert_eq!(at, [2, 3, 4]);
         links.set(0, 1, None);
@@ -209,6 +260,21 @@ mod tests {
             delayed += u32::from(a != b);
         }
         assert!((400..600).contains(&delayed), "{delayed}");
+    }
+
+    #[test]
+    fn a_tail_takes_its_share_and_leaves_the_other_draws_alone() {
+        let tail = Between { low: Nanos::from_millis(50), high: Nanos::from_secs(5) };
+        let spec = LinkSpec { tail: Some((100_000, tail)), ..LinkSpec::default() };
+        let (mut with, mut without) = (two_hosts(spec), two_hosts(LinkSpec::default()));
+        let mut late = 0;
+        for _ in 0..1_000 {
+            let a = with.transit(SimTime::ZERO, 0, 1, 100);
+            let b = without.transit(SimTime::ZERO, 0, 1, 100);
+            assert!(a == b || (tail.low..=tail.high).contains(&a.since(SimTime::ZERO)));
+            late += u32::from(a != b);
+        }
+        assert!((60..140).contains(&late), "{late}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use broker_core::node::Node;
 use wire::drive::Now;
 
 pub use digest::DigestTrail;
-pub use disk::{DiskFault, DiskSpec, FaultKind, SimDisk, Unsynced};
+pub use disk::{After, DiskFault, DiskImage, DiskSpec, FaultKind, Rot, SimDisk, Unsynced};
 pub use happened::{Happened, ProcEvent, What};
 pub use link::LinkSpec;
 pub use process::{
@@ -105,6 +105,8 @@ pub struct World {
     counts: Counts,
     steps_here: u32,
     next_alarm: u32,
+    /// What disks held at some moment, by the name that it was given.
+    snapshots: BTreeMap<String, Arc<DiskImage>>,
     /// Processes that ended by themselves, of which the runtime does not know yet.
     ended: Vec<ProcId>,
     failure: Option<WorldError>,
@@ -129,6 +131,7 @@ impl World {
             counts: Counts::default(),
             steps_here: 0,
             next_alarm: 0,
+            snapshots: BTreeMap::new(),
             ended: Vec::new(),
             failure: None,
         }
@@ -177,6 +180,11 @@ impl World {
     /// Both clocks of a host, now.
     pub fn clocks(&self, host: u32) -> Now {
         self.hosts[host as usize].clock.now(self.now)
+    }
+
+    /// How far a host's wall clock is ahead of the true time, in nanoseconds.
+    pub fn clock_ahead(&self, host: u32) -> i64 {
+        self.hosts[host as usize].clock.ahead(self.now)
     }
 
     /// When the next thing happens (perhaps nothing visible).

@@ -1,7 +1,7 @@
 //! Connections over the links, as processes see TCP.
 //!
 //! - In order per connection; only the head of a direction's queue has a key in the agenda.
-//! - Setting up costs a round trip. A host that runs refuses what no process listens for; a host that is off or cut off is
+//! - Setting up costs a round trip, and longer where the link says so. A host whose resolver fails finds nobody. A host that runs refuses what no process listens for; a host that is off or cut off is
 //!   silent until the time-out that Linux has (127 s), while requests are sent again after 1, 2, 4 … s.
 //! - What does not arrive because of a cut, a jam or a host that is off is sent again after 200 ms, 400 ms, … 120 s, and
 //!   so arrives some time after the heal, unless the sender has closed. After 924 s the sender gives up.
@@ -10,7 +10,7 @@
 //! - Buffers are finite: beyond [`WINDOW`] bytes that the receiver has not taken, frames wait at the sender, who hears of
 //!   it (`Sent`), and of their draining.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use broker_core::io::Listener;
@@ -191,6 +191,8 @@ pub struct Net {
     pub links: Links,
     hosts: Vec<Arc<str>>,
     host_on: Vec<bool>,
+    /// Names that cannot be resolved: (by whom, whose).
+    unresolved: BTreeSet<(u32, u32)>,
     listening: Vec<Listening>,
     conns: Vec<Conn>,
     free: Vec<u32>,
@@ -205,6 +207,7 @@ impl Net {
             links,
             hosts: Vec::new(),
             host_on: Vec::new(),
+            unresolved: BTreeSet::new(),
             listening: Vec::new(),
             conns: Vec::new(),
             free: Vec::new(),
@@ -234,6 +237,20 @@ impl Net {
         self.host_on[host as usize] = on;
     }
 
+    /// From now on a host can (or cannot) find another by its name. Connections that stand do not mind.
+    pub fn set_resolved(&mut self, at: u32, of: u32, resolved: bool) {
+        if resolved {
+            self.unresolved.remove(&(at, of));
+        } else {
+            self.unresolved.insert((at, of));
+        }
+    }
+
+    /// Every name can be resolved by everybody.
+    pub fn resolve_all(&mut self) {
+        self.unresolved.clear();
+    }
+
     /// A process listens from now on.
     pub fn listen(&mut self, listening: Listening) {
         self.listening.push(listening);
@@ -259,6 +276,7 @@ impl Net {
         to: &Endpoint,
     ) {
         let target = self.hosts.iter().position(|name| **name == *to.host);
+        let target = target.filter(|of| !self.unresolved.contains(&(host, *of as u32)));
         let end = |proc, host, conn| End {
             proc,
             incarnation,
@@ -306,7 +324,7 @@ impl Net {
         let conn = &self.conns[initiator.conn()];
         let (from, to) = (conn.ends[0].host, conn.ends[1].host);
         let retry = Nanos(SYN_TIMEOUT.0 << conn.attempt);
-        let arrives = self.links.transit(now, from, to, 64);
+        let arrives = self.links.transit(now, from, to, 64) + self.links.connect_takes(from, to);
         agenda.push(arrives, Kind::Syn, initiator.packed, initiator.generation);
         agenda.push(now + retry, Kind::SynRetry, initiator.packed, initiator.generation);
     }
@@ -598,7 +616,7 @@ impl Net {
             Kind::Retransmit => self.retransmit(agenda, now, end),
             Kind::Drain => self.drain(agenda, now, end),
             Kind::ResetBack => self.reset_back_arrives(end),
-            Kind::Wake | Kind::Timer | Kind::Boot | Kind::SyncDone | Kind::Alarm => {
+            Kind::Wake | Kind::Timer | Kind::Boot | Kind::SyncDone | Kind::FaultBegins | Kind::Alarm => {
                 unreachable!("{kind:?} is not about a connection")
             }
         }

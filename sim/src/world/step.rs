@@ -89,6 +89,10 @@ impl World {
             Kind::Timer => self.timer(key.a, key.b),
             Kind::Boot => self.boot(key.a, key.b),
             Kind::SyncDone => self.sync_done(key.a, key.b),
+            Kind::FaultBegins => {
+                self.fault_begins(key.a, key.b);
+                Step::Inside
+            }
             Kind::Alarm => Step::Alarm(key.a),
             kind => match self.net.due(&mut self.agenda, self.now, kind, key.a, key.b) {
                 Some((proc, incarnation, arrival)) => self.arrived(proc, incarnation, arrival),

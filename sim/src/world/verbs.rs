@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::agenda::Kind;
 use super::chance::derive;
 use super::digest::ItemKind;
-use super::disk::{DiskFault, Unsynced};
+use super::disk::{DiskFault, FaultKind, Rot, Unsynced};
 use super::happened::{ProcEvent, What};
 use super::link::LinkSpec;
 use super::net::{Arrival, Leaving};
@@ -33,12 +33,15 @@ pub enum VerbError {
     /// Only a paused process can be resumed.
     #[error("{0} is not paused")]
     NotPaused(String),
-    /// Only the disk of a process that is down can be wiped.
-    #[error("{0} is running: only a node that is down can be wiped")]
+    /// Only the disk of a process that is down can be replaced.
+    #[error("{0} is running: only a node that is down can get another disk")]
     NotDown(String),
     /// The disk of a node could not be formatted.
     #[error("{0}")]
     Format(String),
+    /// Nobody took a snapshot of that name.
+    #[error("there is no snapshot \"{0}\" yet")]
+    NoSnapshot(String),
     /// No such file on the disk.
     #[error("{0}")]
     Disk(#[from] broker_core::disk::DiskError),
@@ -273,6 +276,12 @@ impl World {
         }
     }
 
+    /// Breaks all connections between two sets of hosts at once; new ones can be made.
+    pub fn break_connections(&mut self, a: &[u32], b: &[u32]) {
+        self.link_happens("reset", a, b, Direction::Both);
+        self.reset_connections(a, b);
+    }
+
     /// Breaks all connections between two sets of hosts at once.
     pub fn reset_connections(&mut self, a: &[u32], b: &[u32]) {
         let mut heard = Vec::new();
@@ -325,11 +334,21 @@ impl World {
     pub fn heal_everything(&mut self) {
         self.verb(u32::MAX, "heal everything");
         self.net.links.heal_all();
+        self.net.resolve_all();
         for host in &mut self.hosts {
-            host.disk.end_faults();
+            host.disk.end_faults(&[]);
             host.clock.heal();
         }
         self.happens(None, What::Link("heal: everything".into()));
+    }
+
+    /// From now on hosts can, or cannot, find others by their names. Connections that stand do not mind.
+    pub fn set_resolved(&mut self, at: &[u32], of: &[u32], resolved: bool) {
+        let verb = if resolved { "names are found" } else { "names are not found" };
+        self.link_happens(verb, at, of, Direction::Forth);
+        for (at, of) in Self::pairs(at, of, Direction::Forth) {
+            self.net.set_resolved(at, of, resolved);
+        }
     }
 
     /// Changes links from now on; `None` gives them their starting behaviour back.
@@ -340,27 +359,96 @@ impl World {
         }
     }
 
-    /// Something is wrong with a disk from now on.
+    /// Something is wrong with a disk, from now on or from when the fault says.
     pub fn disk_fault(&mut self, host: u32, fault: DiskFault) {
-        let text = format!("{}: {:?} under '{}'", self.hosts[host as usize].name, fault.kind, fault.under);
+        let text = format!("{}: {fault}", self.hosts[host as usize].name);
         self.verb(host, &text);
-        self.hosts[host as usize].disk.add_fault(fault);
+        let id = self.hosts[host as usize].disk.add_fault(&mut self.agenda, self.now, host, fault);
         self.happens(None, What::Disk(text));
+        self.flip_now(host, id);
     }
 
-    /// A disk is healthy again.
-    pub fn heal_disk(&mut self, host: u32) {
+    /// A fault that was to come later begins.
+    pub(super) fn fault_begins(&mut self, host: u32, id: u32) {
+        let Some(fault) = self.hosts[host as usize].disk.fault_begins(id) else { return };
+        self.verb(host, &format!("{fault}"));
+        if !matches!(fault.kind, FaultKind::BitFlip(..)) {
+            self.happens(self.disk_owner(host), What::Disk(format!("the disk fails: {fault}")));
+        }
+        self.flip_now(host, id);
+    }
+
+    /// A fault that has begun and is over at once: bits flip, at places that the seed draws.
+    fn flip_now(&mut self, host: u32, id: u32) {
+        let Some(fault) = self.hosts[host as usize].disk.begun(id) else { return };
+        let FaultKind::BitFlip(bits, rot) = fault.kind else { return };
+        self.hosts[host as usize].disk.end_fault(id);
+        for _ in 0..bits {
+            let drawn = self.hosts[host as usize].disk.draw_bit(&fault.under, rot);
+            match drawn {
+                Some((path, offset, bit)) => self
+                    .flip_bit(host, &path, offset, bit, rot)
+                    .expect("the place that was drawn lies within a file"),
+                None => self.happens(
+                    self.disk_owner(host),
+                    What::Disk("no bit flips: there is not a byte there".to_owned()),
+                ),
+            }
+        }
+    }
+
+    /// The process that uses a host's disk.
+    fn disk_owner(&self, host: u32) -> Option<ProcId> {
+        self.procs().find(|p| self.host_of(*p) == host && self.procs[p.0 as usize].owns_disk())
+    }
+
+    /// A disk is healthy again; with paths, what lies on these only.
+    pub fn heal_disk(&mut self, host: u32, under: &[String]) {
         self.verb(host, "heal disk");
-        self.hosts[host as usize].disk.end_faults();
+        self.hosts[host as usize].disk.end_faults(under);
         self.happens(None, What::Disk(format!("{}: healthy", self.hosts[host as usize].name)));
     }
 
-    /// Flips one bit of a file, in the page cache and on the medium.
-    pub fn flip_bit(&mut self, host: u32, path: &str, offset: u64, bit: u8) -> Result<(), VerbError> {
-        let text = format!("{}: bit {bit} of byte {offset} of {path} flips", self.hosts[host as usize].name);
+    /// Flips one bit of a file.
+    pub fn flip_bit(
+        &mut self,
+        host: u32,
+        path: &str,
+        offset: u64,
+        bit: u8,
+        rot: Rot,
+    ) -> Result<(), VerbError> {
+        let text = format!("bit {bit} of byte {offset} of /{path} flips {rot}");
         self.verb(host, &text);
-        self.hosts[host as usize].disk.flip_bit(&mut self.chunks, path, offset, bit)?;
-        self.happens(None, What::Disk(text));
+        self.hosts[host as usize].disk.flip_bit(&mut self.chunks, path, offset, bit, rot)?;
+        self.happens(self.disk_owner(host), What::BitFlipped(text));
+        Ok(())
+    }
+
+    /// Keeps what a host's disk holds now under a name.
+    pub fn snapshot(&mut self, host: u32, name: &str) {
+        self.verb(host, &format!("snapshot {name}"));
+        let image = self.hosts[host as usize].disk.image(&self.chunks);
+        self.snapshots.insert(name.to_owned(), std::sync::Arc::new(image));
+    }
+
+    /// Whether a snapshot of that name was taken.
+    pub fn has_snapshot(&self, name: &str) -> bool {
+        self.snapshots.contains_key(name)
+    }
+
+    /// A healthy disk with what a snapshot holds, for a process that is down. Nothing in it is changed: whose disk it
+    /// was is for the node to find out.
+    pub fn restore(&mut self, id: ProcId, snapshot: &str) -> Result<(), VerbError> {
+        if self.procs[id.0 as usize].lives() {
+            return Err(VerbError::NotDown(self.name(id).to_string()));
+        }
+        let image = self.snapshots.get(snapshot).cloned();
+        let image = image.ok_or_else(|| VerbError::NoSnapshot(snapshot.to_owned()))?;
+        self.verb(id.0, &format!("restore {snapshot}"));
+        let host = self.procs[id.0 as usize].host;
+        self.hosts[host as usize].disk.restore(&mut self.chunks, &image)?;
+        self.happens(Some(id), What::Proc(ProcEvent::Restored { snapshot: snapshot.to_owned() }));
         Ok(())
     }
 
@@ -391,6 +479,14 @@ impl World {
         let text = format!("{}: the wall clock drifts by {ppm} ppm", self.hosts[host as usize].name);
         self.verb(host, &text);
         self.hosts[host as usize].clock.drift(self.now, ppm);
+        self.happens(None, What::Clock(text));
+    }
+
+    /// Puts a host's wall clock right.
+    pub fn heal_clock(&mut self, host: u32) {
+        let text = format!("{}: the wall clock is put right", self.hosts[host as usize].name);
+        self.verb(host, &text);
+        self.hosts[host as usize].clock.heal();
         self.happens(None, What::Clock(text));
     }
 

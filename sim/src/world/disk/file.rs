@@ -5,6 +5,7 @@ use wire::Rope;
 
 use super::super::chunks::{ChunkId, ChunkStore, Extent};
 use super::super::time::SimTime;
+use super::fault::Rot;
 
 /// A medium writes sectors of this size whole, or not at all.
 pub const SECTOR: u64 = 512;
@@ -123,6 +124,8 @@ pub struct File {
     flushing: Vec<Flushing>,
     /// When the kernel writes back what is dirty.
     pub writeback_at: Option<SimTime>,
+    /// Where the medium differs from the page cache: bits that flipped in one of the two, by their byte's place.
+    flips: Vec<(u64, u8)>,
 }
 
 impl File {
@@ -182,6 +185,7 @@ impl File {
             flushing.covers = flushing.covers.min(len);
             flushing.cut_since = true;
         }
+        self.flips.retain(|(offset, _)| *offset < len);
         self.content.truncate(chunks, len);
     }
 
@@ -231,6 +235,21 @@ impl File {
         }
     }
 
+    /// Flips the bits of a byte that lies within the file.
+    pub fn flip(&mut self, chunks: &mut ChunkStore, offset: u64, mask: u8, rot: Rot) {
+        if rot != Rot::Medium {
+            let mut byte = [0];
+            self.copy(chunks, offset, &mut byte);
+            let flipped = Bytes::from(vec![byte[0] ^ mask]);
+            self.overwrite(chunks, offset, 1, |chunks| chunks.adopt(flipped.clone()));
+        }
+        // A page that is dirty is written with what flipped in it.
+        let on_medium = offset < self.durable;
+        if (rot == Rot::Medium || rot == Rot::Cache) && on_medium {
+            self.flips.push((offset, mask));
+        }
+    }
+
     /// After a power loss the file is what reached the medium.
     pub fn after_power_loss(&mut self, chunks: &mut ChunkStore, survives: Survives) {
         match (survives, self.differs.take()) {
@@ -246,9 +265,19 @@ impl File {
                 self.content.truncate(chunks, self.durable + more);
             }
         }
+        for (offset, mask) in std::mem::take(&mut self.flips) {
+            if offset < self.len() {
+                self.flip(chunks, offset, mask, Rot::Both);
+            }
+        }
         self.durable = self.len();
         self.flushing.clear();
         self.writeback_at = None;
+    }
+
+    /// How many of its bytes the medium has, too.
+    pub fn durable_len(&self) -> u64 {
+        self.durable
     }
 
     /// How many bytes a power loss may take.

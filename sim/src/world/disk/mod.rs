@@ -11,6 +11,7 @@
 //!
 //! Bytes lie in the world's [`ChunkStore`].
 
+mod fault;
 mod file;
 mod port;
 mod power;
@@ -23,12 +24,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use wire::drive::Nanos;
 
+pub use fault::{After, DiskFault, FaultKind, Rot};
 pub use port::DiskPort;
 pub use power::Unsynced;
 
 use super::chance::{Chance, derive};
 use super::chunks::ChunkStore;
 use super::time::{Between, SimTime};
+use fault::Lasting;
 use file::File;
 
 /// How a disk behaves while nothing is wrong with it.
@@ -52,33 +55,8 @@ impl Default for DiskSpec {
     }
 }
 
-/// What is wrong with a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Nothing more can be written: no space is left.
-    Full,
-    /// Reads fail.
-    ReadError,
-    /// Writes fail.
-    WriteError,
-    /// Syncs fail.
-    SyncError,
-    /// Each operation takes so much longer, and so does each sync.
-    Slow(Nanos),
-    /// Everything fails: the directory is gone.
-    Offline,
-}
-
-/// A fault that lasts until it is taken away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskFault {
-    /// What is wrong.
-    pub kind: FaultKind,
-    /// Where: a path and all below it; everything if empty.
-    pub under: String,
-    /// So many operations that it would strike still succeed.
-    pub after: u64,
-}
+/// What a disk whose syncs lie keeps from its medium is written back this much later, if it is honest by then.
+const WRITEBACK_RETRY: Nanos = Nanos::from_secs(5);
 
 type InodeId = u32;
 const ROOT: InodeId = 0;
@@ -145,6 +123,8 @@ struct Syncing {
     incarnation: u32,
     pending: Pending,
     result: Result<(), DiskError>,
+    /// It says that it is done, and did nothing.
+    lies: bool,
 }
 
 /// The disk of one host.
@@ -160,11 +140,14 @@ pub struct SimDisk {
     next_change: u64,
     /// What the kernel will write back, soonest first.
     writeback: BTreeSet<(SimTime, InodeId)>,
-    faults: Vec<DiskFault>,
+    faults: Vec<Lasting>,
+    next_fault: u32,
     used: u64,
     sync_chance: Chance,
     writeback_chance: Chance,
     power_chance: Chance,
+    slow_chance: Chance,
+    flip_chance: Chance,
 }
 
 /// What a sync's end means for a process.
@@ -192,10 +175,13 @@ impl SimDisk {
             next_change: 0,
             writeback: BTreeSet::new(),
             faults: Vec::new(),
+            next_fault: 0,
             used: 0,
             sync_chance: derive(seed, &format!("disk/{host}/sync")),
             writeback_chance: derive(seed, &format!("disk/{host}/writeback")),
             power_chance: derive(seed, &format!("disk/{host}/power")),
+            slow_chance: derive(seed, &format!("disk/{host}/slow")),
+            flip_chance: derive(seed, &format!("disk/{host}/bit_flip")),
         }
     }
 
@@ -235,21 +221,6 @@ impl SimDisk {
         }
     }
 
-    /// Adds a fault.
-    pub fn add_fault(&mut self, fault: DiskFault) {
-        self.faults.push(fault);
-    }
-
-    /// Ends all faults.
-    pub fn end_faults(&mut self) {
-        self.faults.clear();
-    }
-
-    /// The faults that last.
-    pub fn faults(&self) -> &[DiskFault] {
-        &self.faults
-    }
-
     /// Bytes of all files together.
     pub fn used(&self) -> u64 {
         self.used
@@ -258,18 +229,19 @@ impl SimDisk {
     /// A sync ended. `None`: it was forgotten (power loss).
     pub fn sync_done(&mut self, chunks: &mut ChunkStore, now: SimTime, ticket: u32) -> Option<Synced> {
         self.settle(chunks, now);
-        let Syncing { proc, incarnation, pending, result } = self.syncing.remove(&ticket)?;
+        let Syncing { proc, incarnation, pending, result, lies } = self.syncing.remove(&ticket)?;
+        let durable = result.is_ok() && !lies;
         match pending {
             Pending::File(inode) => {
                 if let Body::File(file) = &mut self.inodes[inode as usize].body {
-                    file.end_flush(chunks, ticket, result.is_ok());
+                    file.end_flush(chunks, ticket, durable);
                     self.cleaned(inode);
                 }
                 self.release(chunks, inode);
             }
             Pending::Dirs(dirs, up_to) => {
                 for dir in dirs {
-                    if result.is_ok() {
+                    if durable {
                         self.changes_durable(chunks, dir, up_to);
                     }
                     self.release(chunks, dir);
@@ -284,7 +256,11 @@ impl SimDisk {
     #[inline]
     fn settle(&mut self, chunks: &mut ChunkStore, now: SimTime) {
         while self.writeback.first().is_some_and(|(at, _)| *at <= now) {
-            let (_, inode) = self.writeback.pop_first().expect("it has a first");
+            let (at, inode) = self.writeback.pop_first().expect("it has a first");
+            if self.keeps_from_medium(inode) {
+                self.write_back_at(inode, at + WRITEBACK_RETRY);
+                continue;
+            }
             match &mut self.inodes[inode as usize].body {
                 Body::File(file) => file.write_back(chunks),
                 Body::Dir(dir) => {
@@ -294,6 +270,16 @@ impl SimDisk {
                 Body::Free => unreachable!("a freed inode is not written back"),
             }
         }
+    }
+
+    /// The kernel tries again later.
+    fn write_back_at(&mut self, inode: InodeId, at: SimTime) {
+        match &mut self.inodes[inode as usize].body {
+            Body::File(file) => file.writeback_at = Some(at),
+            Body::Dir(dir) => dir.writeback_at = Some(at),
+            Body::Free => unreachable!("a freed inode is not written back"),
+        }
+        self.writeback.insert((at, inode));
     }
 
     /// Something of an inode is dirty: the kernel will write it back.
@@ -483,9 +469,21 @@ impl SimDisk {
 
     /// Writes a whole file, durably, making its directories: for formatting a disk before the world begins.
     pub fn put(&mut self, chunks: &mut ChunkStore, path: &str, content: Bytes) -> Result<(), DiskError> {
-        let mut at = ROOT;
         let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
-        for name in dirs.split('/').filter(|name| !name.is_empty()) {
+        let at = self.put_dir(dirs)?;
+        self.used += content.len() as u64;
+        let file = File::with(chunks, content);
+        let inode = self.alloc(Body::File(file));
+        if let Some(old) = self.dir(at).entries.insert(name.to_owned(), inode) {
+            self.release(chunks, old);
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and those above it, durably.
+    fn put_dir(&mut self, path: &str) -> Result<InodeId, DiskError> {
+        let mut at = ROOT;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
             at = match self.dir(at).entries.get(name).copied() {
                 Some(next) if self.is_dir(next) => next,
                 Some(_) => return Err(DiskError::Exists),
@@ -496,34 +494,38 @@ impl SimDisk {
                 }
             };
         }
-        self.used += content.len() as u64;
-        let file = File::with(chunks, content);
-        let inode = self.alloc(Body::File(file));
-        if let Some(old) = self.dir(at).entries.insert(name.to_owned(), inode) {
-            self.release(chunks, old);
-        }
-        Ok(())
+        Ok(at)
     }
 
-    /// Flips one bit of a file, in the page cache and on the medium; other replicas that share the chunk keep theirs.
-    pub fn flip_bit(
-        &mut self,
-        chunks: &mut ChunkStore,
-        path: &str,
-        offset: u64,
-        bit: u8,
-    ) -> Result<(), DiskError> {
-        let inode = self.lookup(path).ok_or(DiskError::NotFound)?;
-        let Body::File(file) = &mut self.inodes[inode as usize].body else { return Err(DiskError::NotFound) };
-        if offset >= file.len() {
-            return Err(DiskError::Eof);
+    /// All files and directories, as they are now.
+    pub fn image(&self, chunks: &ChunkStore) -> DiskImage {
+        let mut image = DiskImage::default();
+        self.walk(ROOT, "", &mut |path, body| match body {
+            Body::Dir(_) => image.dirs.push(path.to_owned()),
+            Body::File(file) => image.files.push((path.to_owned(), content_of(file, chunks).into())),
+            Body::Free => unreachable!("a name stands for something"),
+        });
+        image
+    }
+
+    /// The content of an image, durably, in the place of this disk's. It is healthy.
+    pub fn restore(&mut self, chunks: &mut ChunkStore, image: &DiskImage) -> Result<(), DiskError> {
+        self.wipe(chunks);
+        for dir in &image.dirs {
+            self.put_dir(dir)?;
         }
-        let mut byte = [0];
-        file.copy(chunks, offset, &mut byte);
-        let flipped = Bytes::from(vec![byte[0] ^ (1 << (bit & 7))]);
-        file.overwrite(chunks, offset, 1, |chunks| chunks.adopt(flipped.clone()));
+        for (path, content) in &image.files {
+            self.put(chunks, path, content.clone())?;
+        }
         Ok(())
     }
+}
+
+/// What a disk held at some moment.
+#[derive(Clone, Debug, Default)]
+pub struct DiskImage {
+    dirs: Vec<String>,
+    files: Vec<(String, Bytes)>,
 }
 
 fn content_of(file: &File, chunks: &ChunkStore) -> Vec<u8> {

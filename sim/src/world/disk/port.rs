@@ -9,8 +9,9 @@ use super::super::agenda::{Agenda, Kind};
 use super::super::chunks::ChunkStore;
 use super::super::digest::{Digest, ItemKind};
 use super::super::time::{Between, SimTime};
+use super::fault::Does;
 use super::file::File;
-use super::{Body, Change, Dir, FaultKind, Handle, InodeId, Pending, SimDisk, Syncing};
+use super::{Body, Change, Dir, Handle, InodeId, Pending, SimDisk, Syncing};
 
 /// Borrows what a disk operation touches. Counts in `cost` what the operations take beyond none.
 pub struct DiskPort<'a> {
@@ -34,14 +35,6 @@ pub struct DiskPort<'a> {
     pub cost: Nanos,
 }
 
-/// What an operation does, as faults see it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Does {
-    Read,
-    Write,
-    Sync,
-}
-
 impl DiskPort<'_> {
     #[inline]
     fn begin(&mut self, kind: ItemKind, a: u64, len: u64) {
@@ -56,33 +49,20 @@ impl DiskPort<'_> {
 
     /// Meets the faults that lie on a path.
     fn strike(&mut self, path: &str, does: Does) -> Result<(), DiskError> {
-        for fault in &mut self.disk.faults {
-            let below = path
-                .strip_prefix(fault.under.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || fault.under.is_empty());
-            let error = match (fault.kind, does) {
-                (FaultKind::Full, Does::Write) => Some(DiskError::Full),
-                (FaultKind::ReadError, Does::Read)
-                | (FaultKind::WriteError, Does::Write)
-                | (FaultKind::SyncError, Does::Sync)
-                | (FaultKind::Offline, _) => Some(DiskError::Io),
-                (FaultKind::Slow(_), _) => None,
-                _ => continue,
-            };
-            if !below {
-                continue;
-            }
-            if fault.after > 0 {
-                fault.after -= 1;
-                continue;
-            }
-            match (error, fault.kind) {
-                (Some(error), _) => return Err(error),
-                (None, FaultKind::Slow(more)) => self.cost = Nanos(self.cost.0 + more.0),
-                (None, _) => unreachable!("only slowness is no error"),
-            }
+        if self.disk.faults.is_empty() {
+            return Ok(());
         }
+        let longer = self.disk.strike(self.agenda, self.now, self.host, path, does)?;
+        self.cost = Nanos(self.cost.0 + longer.0);
         Ok(())
+    }
+
+    /// The same for a sync, during which the process does not wait: the sync itself takes longer.
+    fn strike_sync(&mut self, path: &str) -> Result<Nanos, DiskError> {
+        if self.disk.faults.is_empty() {
+            return Ok(Nanos::ZERO);
+        }
+        self.disk.strike(self.agenda, self.now, self.host, path, Does::Sync)
     }
 
     #[inline]
@@ -114,7 +94,8 @@ impl DiskPort<'_> {
         }
     }
 
-    fn start_sync(&mut self, pending: Pending, result: Result<(), DiskError>) -> Ticket {
+    /// A sync of `path` begins; `result` is what came of the faults on it, with how much longer it takes.
+    fn start_sync(&mut self, path: &str, pending: Pending, result: Result<Nanos, DiskError>) -> Ticket {
         self.disk.next_ticket += 1;
         let ticket = self.disk.next_ticket;
         for inode in pending.inodes() {
@@ -123,16 +104,14 @@ impl DiskPort<'_> {
         if let Pending::File(inode) = pending {
             self.file(inode).begin_flush(ticket);
         }
-        let mut takes = self.disk.sync_chance.between(self.disk.spec.fsync);
-        for fault in &self.disk.faults {
-            if let FaultKind::Slow(more) = fault.kind {
-                takes = Nanos(takes.0 + more.0);
-            }
-        }
+        let takes = self.disk.sync_chance.between(self.disk.spec.fsync);
+        let takes = Nanos(takes.0 + result.map_or(0, |longer| longer.0));
+        let lies = !self.disk.faults.is_empty() && self.disk.lies_about(path);
+        let result = result.map(|_| ());
         let Between { low, .. } = self.disk.spec.fsync;
         assert!(takes >= low, "a sync takes its time");
         let (proc, incarnation) = (self.proc, self.incarnation);
-        self.disk.syncing.insert(ticket, Syncing { proc, incarnation, pending, result });
+        self.disk.syncing.insert(ticket, Syncing { proc, incarnation, pending, result, lies });
         self.agenda.push(self.now + takes, Kind::SyncDone, self.host, ticket);
         Ticket(u64::from(ticket))
     }
@@ -168,7 +147,7 @@ impl Disk for DiskPort<'_> {
             Some(inode) if self.disk.is_dir(inode) => return Err(DiskError::Exists),
             Some(inode) => inode,
             None if create => {
-                self.strike(path, Does::Write)?;
+                self.strike(path, Does::Write(0))?;
                 let inode = self.disk.alloc(Body::File(File::default()));
                 self.disk.link(self.now, dir, name, inode);
                 inode
@@ -201,7 +180,7 @@ impl Disk for DiskPort<'_> {
 
     fn mkdir(&mut self, path: &str) -> Result<(), DiskError> {
         self.begin_path(ItemKind::DiskMkdir, 0, path);
-        self.strike(path, Does::Write)?;
+        self.strike(path, Does::Write(0))?;
         let mut at = super::ROOT;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             at = match self.disk.dir(at).entries.get(name).copied() {
@@ -230,7 +209,7 @@ impl Disk for DiskPort<'_> {
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
         self.begin_path(ItemKind::DiskRename, 0, from);
         self.digest.text(ItemKind::DiskRename, self.now, self.proc, 1, to);
-        self.strike(from, Does::Write)?;
+        self.strike(from, Does::Write(0))?;
         let (from_dir, from_name) = self.disk.parent(from)?;
         let (to_dir, to_name) = self.disk.parent(to)?;
         let inode = *self.disk.dir(from_dir).entries.get(from_name).ok_or(DiskError::NotFound)?;
@@ -258,7 +237,7 @@ impl Disk for DiskPort<'_> {
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
         self.begin_path(ItemKind::DiskRemove, 0, path);
-        self.strike(path, Does::Read)?;
+        self.strike(path, Does::Free)?;
         let (dir, name) = self.disk.parent(path)?;
         let hidden = self.disk.dir(dir).entries.remove(name).ok_or(DiskError::NotFound)?;
         self.disk.change(self.now, dir, Change::Unlinked { name: name.to_owned(), hidden });
@@ -295,8 +274,8 @@ impl Disk for DiskPort<'_> {
     fn append(&mut self, file: FileId, pieces: &[Bytes]) -> Result<(), DiskError> {
         self.digest.bytes(ItemKind::DiskAppend, self.now, self.proc, file.0, pieces);
         self.disk.settle(self.chunks, self.now);
-        self.strike_file(file, Does::Write)?;
         let len: u64 = pieces.iter().map(|p| p.len() as u64).sum();
+        self.strike_file(file, Does::Write(len))?;
         if !self.has_room(len) {
             return Err(DiskError::Full);
         }
@@ -314,7 +293,7 @@ impl Disk for DiskPort<'_> {
 
     fn truncate(&mut self, file: FileId, len: u64) -> Result<(), DiskError> {
         self.begin(ItemKind::DiskTruncate, file.0, len);
-        self.strike_file(file, Does::Read)?;
+        self.strike_file(file, Does::Free)?;
         let inode = self.inode(file);
         let Body::File(file) = &mut self.disk.inodes[inode as usize].body else {
             unreachable!("an open file is one")
@@ -330,35 +309,37 @@ impl Disk for DiskPort<'_> {
         self.begin_path(ItemKind::DiskReplace, content.len() as u64, path);
         self.digest.bytes(ItemKind::DiskReplace, self.now, self.proc, 0, std::slice::from_ref(&content));
         let len = content.len() as u64;
-        let mut may = self.strike(path, Does::Write).and_then(|()| self.strike(path, Does::Sync));
+        let mut may = self.strike(path, Does::Write(len)).and_then(|()| self.strike_sync(path));
         if !self.has_room(len) {
             may = may.and(Err(DiskError::Full));
         }
-        let place = may.and_then(|()| self.disk.parent(path));
+        let place = may.and_then(|longer| Ok((longer, self.disk.parent(path)?)));
         match place {
-            Err(error) => self.start_sync(Pending::Nothing, Err(error)),
-            Ok((dir, name)) => {
+            Err(error) => self.start_sync(path, Pending::Nothing, Err(error)),
+            Ok((longer, (dir, name))) => {
                 // Its bytes are on the medium before its name is: with the name comes the whole content.
                 let file = File::with(self.chunks, content);
                 let inode = self.disk.alloc(Body::File(file));
                 self.disk.used += len;
                 self.disk.link(self.now, dir, name, inode);
                 let up_to = self.disk.next_change;
-                self.start_sync(Pending::Dirs(self.disk.dirs_above(path), up_to), Ok(()))
+                self.start_sync(path, Pending::Dirs(self.disk.dirs_above(path), up_to), Ok(longer))
             }
         }
     }
 
     fn sync(&mut self, file: FileId) -> Ticket {
         self.begin(ItemKind::DiskSync, file.0, 0);
-        let result = self.strike_file(file, Does::Sync);
+        // Only faults ask for its path.
+        let path = if self.disk.faults.is_empty() { "".into() } else { self.handle(file).path.clone() };
+        let result = self.strike_sync(&path);
         let inode = self.inode(file);
-        self.start_sync(Pending::File(inode), result)
+        self.start_sync(&path, Pending::File(inode), result)
     }
 
     fn sync_dir(&mut self, path: &str) -> Ticket {
         self.begin_path(ItemKind::DiskSyncDir, 0, path);
-        let result = self.strike(path, Does::Sync);
+        let result = self.strike_sync(path);
         let mut dirs = self.disk.dirs_above(path);
         match self.disk.lookup(path) {
             Some(dir) if self.disk.is_dir(dir) => {
@@ -366,14 +347,14 @@ impl Disk for DiskPort<'_> {
                     dirs.push(dir);
                 }
                 let up_to = self.disk.next_change;
-                self.start_sync(Pending::Dirs(dirs, up_to), result)
+                self.start_sync(path, Pending::Dirs(dirs, up_to), result)
             }
-            _ => self.start_sync(Pending::Nothing, Err(DiskError::NotFound)),
+            _ => self.start_sync(path, Pending::Nothing, Err(DiskError::NotFound)),
         }
     }
 
     fn exists(&mut self, path: &str) -> bool {
         self.begin_path(ItemKind::DiskLen, 0, path);
-        self.disk.lookup(path).is_some()
+        !self.disk.is_gone(path) && self.disk.lookup(path).is_some()
     }
 }

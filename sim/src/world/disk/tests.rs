@@ -153,7 +153,7 @@ fn followers_share_the_leaders_chunks() {
     let produced = 904_000;
     assert!(leader.chunks.bytes_held() < produced + 2_000, "{}", leader.chunks.bytes_held());
     // A flipped bit is the leader's alone.
-    leader.disk.flip_bit(&mut leader.chunks, "log", 500_000, 3).unwrap();
+    leader.disk.flip_bit(&mut leader.chunks, "log", 500_000, 3, Rot::Both).unwrap();
     let (ours, theirs) = (leader.content("log").unwrap(), follower.content(&leader.chunks, "log").unwrap());
     let differ: Vec<usize> = (0..produced).filter(|&i| ours[i] != theirs[i]).collect();
     assert_eq!((differ, ours[500_000] ^ theirs[500_000]), (vec![500_000], 8));
@@ -247,32 +247,138 @@ fn a_truncation_may_be_undone_by_a_power_loss() {
     assert_eq!(bench.content("d/a").unwrap(), b"0123new");
 }
 
+/// Adds a fault that begins `after`.
+fn breaks_later(bench: &mut Bench, kind: FaultKind, under: &[&str], after: After) -> u32 {
+    let under = under.iter().map(|u| (*u).to_owned()).collect();
+    bench.disk.add_fault(&mut bench.agenda, bench.now, 0, DiskFault { kind, under, after })
+}
+
+fn breaks(bench: &mut Bench, kind: FaultKind, under: &[&str]) {
+    breaks_later(bench, kind, under, After::Now);
+}
+
 #[test]
 fn faults_strike_where_they_lie_and_end() {
     let (mut bench, file) = Bench::synced(1, b"x");
-    let fault = |kind, under: &str, after| DiskFault { kind, under: under.into(), after };
-    bench.disk.add_fault(fault(FaultKind::Full, "d/a", 1));
-    assert_eq!(bench.port().append(file, &[Bytes::from_static(b"y")]), Ok(()));
+    breaks(&mut bench, FaultKind::Full, &["d/a"]);
     assert_eq!(bench.port().append(file, &[Bytes::from_static(b"z")]), Err(DiskError::Full));
     bench.write("d/ab", b"not below d/a");
-    bench.disk.end_faults();
+    bench.port().truncate(file, 1).expect("what gives space back is let through");
+    bench.disk.end_faults(&[]);
     assert_eq!(bench.port().append(file, &[Bytes::from_static(b"z")]), Ok(()));
-    bench.disk.add_fault(fault(FaultKind::ReadError, "", 0));
+    breaks(&mut bench, FaultKind::ReadError, &[]);
     assert_eq!(bench.port().read_at(file, 0, &mut [0]), Err(DiskError::Io));
-    bench.disk.end_faults();
-    bench.disk.add_fault(fault(FaultKind::SyncError, "d", 0));
+    bench.disk.end_faults(&[]);
+    breaks(&mut bench, FaultKind::SyncError, &["d"]);
     bench.port().sync(file);
     assert_eq!(bench.sync_ends(), [Err(DiskError::Io)]);
-    bench.disk.end_faults();
-    bench.disk.add_fault(fault(FaultKind::Offline, "d", 0));
+    bench.disk.end_faults(&[]);
+    breaks(&mut bench, FaultKind::Offline, &["e", "d"]);
     assert_eq!(bench.port().list("d"), Err(DiskError::Io));
-    bench.disk.end_faults();
-    bench.disk.add_fault(fault(FaultKind::Slow(Nanos::from_millis(3)), "", 0));
+    assert!(!bench.port().exists("d/a"));
+    bench.disk.end_faults(&["d".to_owned()]);
+    assert_eq!(bench.port().list("d"), Err(DiskError::Io), "it lies elsewhere, too");
+    bench.disk.end_faults(&["d".to_owned(), "e".to_owned()]);
+    let stall = Between::exactly(Nanos::from_millis(3));
+    breaks(&mut bench, FaultKind::Slow(stall), &[]);
     let mut port = bench.port();
     port.append(file, &[Bytes::from_static(b"z")]).unwrap();
     assert_eq!(port.cost, Nanos::from_millis(3));
+    port.sync(file);
+    assert_eq!(port.cost, Nanos::from_millis(3), "a process does not wait for a sync");
+    let begun = bench.now;
+    assert_eq!(bench.sync_ends(), [Ok(())]);
+    assert!(bench.now.since(begun) > Nanos::from_millis(3));
     bench.power_loss(Unsynced::Lost);
-    assert_eq!(bench.content("d/a").unwrap(), b"x");
+    assert_eq!(bench.content("d/a").unwrap(), b"xzz");
+}
+
+#[test]
+fn a_fault_begins_after_bytes_or_after_a_time() {
+    let (mut bench, file) = Bench::synced(1, b"x");
+    let id = breaks_later(&mut bench, FaultKind::WriteError, &["d"], After::Bytes(10));
+    let mut port = bench.port();
+    port.append(file, &[Bytes::from_static(b"12345")]).unwrap();
+    port.append(file, &[Bytes::from_static(b"6789")]).unwrap();
+    assert_eq!(port.append(file, &[Bytes::from_static(b"ten")]), Err(DiskError::Io));
+    let key = bench.agenda.pop().expect("the world hears of it");
+    assert_eq!((key.a, key.b), (0, id));
+    bench.disk.end_faults(&[]);
+
+    let id = breaks_later(&mut bench, FaultKind::WriteError, &[], After::Time(Nanos::from_secs(3)));
+    let append = |bench: &mut Bench| bench.port().append(file, &[Bytes::from_static(b"x")]);
+    assert_eq!(append(&mut bench), Ok(()));
+    let key = bench.agenda.pop().expect("it lies ahead");
+    assert_eq!(key.at(), bench.now + Nanos::from_secs(3));
+    assert!(bench.disk.fault_begins(id).is_some());
+    assert_eq!(append(&mut bench), Err(DiskError::Io));
+}
+
+#[test]
+fn a_sync_that_lies_keeps_nothing_and_neither_does_the_kernel() {
+    let (mut bench, file) = Bench::synced(1, b"x");
+    breaks(&mut bench, FaultKind::LyingSync, &["d"]);
+    bench.port().append(file, &[Bytes::from_static(b"y")]).unwrap();
+    bench.port().sync(file);
+    bench.port().replace("d/b", Bytes::from_static(b"new"));
+    assert_eq!(bench.sync_ends(), [Ok(()), Ok(())]);
+    bench.pass(100);
+    assert!(bench.port().exists("d/b"));
+    let mut lost = bench.clone();
+    lost.power_loss(Unsynced::Lost);
+    assert_eq!((lost.content("d/a").unwrap(), lost.content("d/b")), (b"x".to_vec(), None));
+    // Honest again, the disk gets it with the next write-back.
+    bench.disk.end_faults(&[]);
+    bench.pass(10);
+    assert!(bench.port().exists("d/b"));
+    bench.power_loss(Unsynced::Lost);
+    assert_eq!(bench.content("d/a").unwrap(), b"xy");
+    assert_eq!(bench.content("d/b").unwrap(), b"new");
+}
+
+#[test]
+fn a_bit_flips_on_the_medium_or_in_the_page_cache() {
+    let flip = |rot| {
+        let (mut bench, file) = Bench::synced(1, b"abc");
+        bench.port().append(file, &[Bytes::from_static(b"def")]).unwrap();
+        bench.disk.flip_bit(&mut bench.chunks, "d/a", 1, 0, rot).unwrap();
+        let seen = bench.content("d/a").unwrap();
+        bench.power_loss(Unsynced::Kept);
+        (seen, bench.content("d/a").unwrap())
+    };
+    assert_eq!(flip(Rot::Both), (b"accdef".to_vec(), b"accdef".to_vec()));
+    assert_eq!(flip(Rot::Medium), (b"abcdef".to_vec(), b"accdef".to_vec()));
+    assert_eq!(flip(Rot::Cache), (b"accdef".to_vec(), b"abcdef".to_vec()));
+}
+
+#[test]
+fn the_place_of_a_bit_is_drawn_among_all_bytes_that_are_there() {
+    let (mut bench, _) = Bench::synced(1, &[0; 900]);
+    bench.write("d/b", &[0; 100]);
+    let mut in_b = 0;
+    for _ in 0..1_000 {
+        let (path, offset, bit) = bench.disk.draw_bit(&["d".to_owned()], Rot::Cache).unwrap();
+        assert!(bit < 8 && offset < if path == "d/a" { 900 } else { 100 });
+        in_b += u32::from(path == "d/b");
+        let (path, ..) = bench.disk.draw_bit(&[], Rot::Medium).unwrap();
+        assert_eq!(path, "d/a", "the other never reached the medium");
+    }
+    assert!((60..140).contains(&in_b), "{in_b}");
+    assert_eq!(bench.disk.draw_bit(&["d/b".to_owned()], Rot::Medium), None);
+    assert_eq!(bench.disk.dirs_named("d"), ["d"]);
+}
+
+#[test]
+fn a_disk_is_restored_from_what_one_held() {
+    let (mut bench, file) = Bench::synced(1, b"old");
+    let image = bench.disk.image(&bench.chunks);
+    bench.port().append(file, &[Bytes::from_static(b"er")]).unwrap();
+    bench.write("d/new", b"new");
+    bench.disk.process_gone(&mut bench.chunks);
+    bench.disk.restore(&mut bench.chunks, &image).unwrap();
+    assert_eq!((bench.disk.files(), bench.disk.used()), (vec!["d/a".to_owned()], 3));
+    bench.power_loss(Unsynced::Lost);
+    assert_eq!(bench.content("d/a").unwrap(), b"old", "it is durable");
 }
 
 #[test]
