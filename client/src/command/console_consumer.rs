@@ -3,7 +3,6 @@
 //! It is a member of a group: the one of `--group`, or one that it makes for itself, `console-consumer-N`, and in which
 //! it commits nothing. With `--partition` it reads that partition and is in no group.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,6 +17,7 @@ use super::CommandSpec;
 use super::console_producer::key_values;
 use super::formatter::Formatter;
 use super::options::{Help, Options};
+use super::running::{self, not_begun};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings,
 };
@@ -26,7 +26,7 @@ use crate::backoff::{below, fork};
 use crate::config::{ClientKind, ConsumerConfig, Settings};
 use crate::consumer::{Consumer, StartAt, Subscription};
 use crate::event::TopicPartition;
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::net::sooner;
 
 const ABOUT: &str = "This tool helps to read data from Kafka topics and outputs it to standard output.";
@@ -41,16 +41,9 @@ const OPTIONS: Help = Help(include_str!("help/kafka-console-consumer.txt"));
 const RENAMED: [(&str, &str); 2] =
     [("consumer-property", "command-property"), ("consumer.config", "command-config")];
 
-/// The tool as a process.
+/// The tool at work.
 #[derive(Clone)]
 pub(super) struct ConsoleConsumer {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-#[derive(Clone)]
-struct Work {
     consumer: Consumer,
     formatter: Formatter,
     skip_errors: bool,
@@ -63,69 +56,64 @@ struct Work {
     closing: Option<i32>,
 }
 
-impl ConsoleConsumer {
-    pub fn new(rng: Rng) -> ConsoleConsumer {
-        ConsoleConsumer { rng, work: None, exit: None }
+/// An exception of the options ends the JVM, one of the consumer is logged.
+fn tell(exception: &Exception, terminal: &mut Terminal<'_>) {
+    if exception.class.starts_with("org.apache.kafka.common") {
+        terminal.log_error("Unknown error when running consumer: ", LOGGER, Some(exception));
+    } else {
+        let text = format!("Exception in thread \"main\" {}", exception.stack_trace());
+        terminal.print_both(String::new(), text);
+    }
+}
+
+impl running::Work for ConsoleConsumer {
+    fn begin(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<ConsoleConsumer, i32> {
+        let begun = ConsoleConsumer::set_up(spec, terminal, rng);
+        begun.map_err(|stop| not_begun(stop, |exception| tell(exception, terminal)))
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().filter(|_| self.exit.is_none()).and_then(|work| work.deadline())
+    fn deadline(&self) -> Option<Instant> {
+        let timeout = self.timeout_at().filter(|_| self.closing.is_none());
+        sooner(timeout, self.consumer.next_deadline())
     }
 
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
+    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        self.consumer.handle(now, input, out);
+        if matches!(input, Input::Stop) && self.closing.is_none() {
+            self.close(super::TERMINATED, now, out);
         }
-        if matches!(input, Input::Start) {
-            let mut terminal = Terminal { now, out };
-            match Work::set_up(spec, &mut terminal, &mut self.rng) {
-                Ok(work) => self.work = Some(Box::new(work)),
-                Err(stop) => {
-                    let code = told(stop, &mut terminal);
-                    return self.finish(code, out);
-                }
+        loop {
+            self.print_records(now, codecs, out);
+            self.consumer.drive(now, out);
+            if self.closing.is_some() || !self.consumer.has_records() {
+                break;
             }
         }
-        let Some(work) = &mut self.work else { return self.finish(super::TERMINATED, out) };
-        work.handle(now, &input, codecs, out);
-        if let Some(code) = work.closing.filter(|_| work.consumer.is_closed()) {
-            work.end(now, out);
-            self.finish(code, out);
+        if self.closing.is_none() && self.timeout_at().is_some_and(|at| at <= now.mono) {
+            let timeout = Exception {
+                message: None,
+                ..Exception::new("org.apache.kafka.common.errors.TimeoutException", "")
+            };
+            self.give_up(now, &timeout, out);
         }
     }
 
-    fn finish(&mut self, code: i32, out: &mut Outputs) {
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
+    fn ended(&self) -> Option<i32> {
+        self.closing.filter(|_| self.consumer.is_closed())
+    }
+
+    fn end(&mut self, now: Now, _: i32, out: &mut Outputs) {
+        self.consumer.finish_close(out);
+        let mut terminal = Terminal { now, out };
+        terminal.complain(format!("Processed a total of {} messages", self.count));
+        if self.systest_events {
+            terminal.line("shutdown_complete");
+        }
     }
 }
 
-/// An exception of the options ends the JVM, one of the consumer is logged.
-fn told(stop: Stop, terminal: &mut Terminal<'_>) -> i32 {
-    match stop {
-        Stop::Exit(code) => code,
-        Stop::Thrown(exception) if exception.class.starts_with("org.apache.kafka.common") => {
-            terminal.log_error("Unknown error when running consumer: ", LOGGER, Some(&exception));
-            1
-        }
-        Stop::Thrown(exception) => {
-            let text = format!("Exception in thread \"main\" {}", exception.stack_trace());
-            terminal.print_both(String::new(), text);
-            1
-        }
-        Stop::Wait => unreachable!("nothing is waited for"),
-    }
-}
-
-impl Work {
-    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<Work> {
+impl ConsoleConsumer {
+    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<ConsoleConsumer> {
         let words = spec.words.get(1..).unwrap_or_default();
         let options = match Options::parse(OPTIONS, words) {
             Ok(options) => options,
@@ -160,7 +148,7 @@ impl Work {
             (None, None) => consumer.subscribe(Subscription::Topics(vec![topic]))?,
         }
         let max = options.number::<i32>("max-messages")?.unwrap_or(-1);
-        Ok(Work {
+        Ok(ConsoleConsumer {
             consumer,
             formatter,
             skip_errors: options.has("skip-message-on-error"),
@@ -174,35 +162,9 @@ impl Work {
         })
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let timeout = self.timeout_at().filter(|_| self.closing.is_none());
-        sooner(timeout, self.consumer.next_deadline())
-    }
-
     /// When it has waited for longer than the timeout, which Java sees at the next millisecond.
     fn timeout_at(&self) -> Option<Instant> {
         self.timeout.map(|timeout| self.waiting_since + timeout + Nanos::from_millis(1))
-    }
-
-    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
-        self.consumer.handle(now, input, out);
-        if matches!(input, Input::Stop) && self.closing.is_none() {
-            self.close(super::TERMINATED, now, out);
-        }
-        loop {
-            self.print_records(now, codecs, out);
-            self.consumer.drive(now, out);
-            if self.closing.is_some() || !self.consumer.has_records() {
-                break;
-            }
-        }
-        if self.closing.is_none() && self.timeout_at().is_some_and(|at| at <= now.mono) {
-            let timeout = Exception {
-                message: None,
-                ..Exception::new("org.apache.kafka.common.errors.TimeoutException", "")
-            };
-            self.give_up(now, &timeout, out);
-        }
     }
 
     fn is_done(&self) -> bool {
@@ -271,15 +233,6 @@ impl Work {
     fn close(&mut self, code: i32, now: Now, out: &mut Outputs) {
         self.closing = Some(code);
         self.consumer.begin_close(now, out);
-    }
-
-    fn end(&mut self, now: Now, out: &mut Outputs) {
-        self.consumer.finish_close(out);
-        let mut terminal = Terminal { now, out };
-        terminal.complain(format!("Processed a total of {} messages", self.count));
-        if self.systest_events {
-            terminal.line("shutdown_complete");
-        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! `kafka-console-producer` (`ConsoleProducer.java`): each line of standard input is a record.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,15 +12,16 @@ use super::CommandSpec;
 use super::get_offsets::check_bootstrap;
 use super::line_reader::{LineReader, LineRecord};
 use super::options::{Help, Options};
+use super::running::{self, not_begun};
 use super::session::{
-    Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings,
+    Console, Exception, Ran, Terminal, bootstrap_servers, failed_construct, known_settings,
 };
 use crate::Rng;
 use crate::backoff::fork;
 use crate::config::{ClientKind, ProducerConfig, Settings};
 use crate::error::ClientError;
 use crate::event::Made;
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::metadata::TopicIndex;
 use crate::producer::{NewRecord, Producer, SendError};
 
@@ -53,16 +53,9 @@ const RENAMED: [(&str, &str); 3] = [
     ("reader-property", "property"),
 ];
 
-/// The tool as a process.
+/// The tool at work.
 #[derive(Clone)]
 pub(super) struct ConsoleProducer {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-#[derive(Clone)]
-struct Work {
     producer: Producer,
     topic: String,
     index: Option<TopicIndex>,
@@ -81,67 +74,12 @@ struct Work {
     closing: Option<i32>,
 }
 
-impl ConsoleProducer {
-    pub fn new(rng: Rng) -> ConsoleProducer {
-        ConsoleProducer { rng, work: None, exit: None }
-    }
-
-    pub fn deadline(&self) -> Option<Instant> {
-        let work = self.work.as_ref().filter(|_| self.exit.is_none());
-        work.and_then(|work| work.producer.next_deadline())
-    }
-
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
-        }
-        if matches!(input, Input::Start) {
-            let mut terminal = Terminal { now, out };
-            match Work::set_up(spec, &mut terminal, &mut self.rng) {
-                Ok(work) => self.work = Some(Box::new(work)),
-                Err(stop) => {
-                    let code = told(stop, &mut terminal);
-                    return self.finish(code, out);
-                }
-            }
-        }
-        let Some(work) = &mut self.work else {
-            // SIGTERM before the beginning.
-            return self.finish(super::TERMINATED, out);
-        };
-        work.handle(now, input, codecs, out);
-        if let Some(code) = work.closing.filter(|_| work.producer.incomplete() == 0) {
-            work.producer.finish_close(out);
-            self.finish(code, out);
-        }
-    }
-
-    fn finish(&mut self, code: i32, out: &mut Outputs) {
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
-    }
-}
-
 /// What `main` says of an exception: `printStackTrace`, or only the message if the options are wrong.
-fn told(stop: Stop, terminal: &mut Terminal<'_>) -> i32 {
-    match stop {
-        Stop::Exit(code) => code,
-        Stop::Thrown(exception) if exception.class.starts_with("joptsimple.") => {
-            terminal.complain(exception.message_text());
-            1
-        }
-        Stop::Thrown(exception) => {
-            terminal.print_both(String::new(), exception.stack_trace());
-            1
-        }
-        Stop::Wait => unreachable!("nothing is waited for"),
+fn tell(exception: &Exception, terminal: &mut Terminal<'_>) {
+    if exception.class.starts_with("joptsimple.") {
+        terminal.complain(exception.message_text());
+    } else {
+        terminal.print_both(String::new(), exception.stack_trace());
     }
 }
 
@@ -151,8 +89,55 @@ pub(super) fn key_values<'a>(arguments: impl Iterator<Item = &'a str>) -> Settin
     pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-impl Work {
-    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<Work> {
+impl running::Work for ConsoleProducer {
+    fn begin(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<ConsoleProducer, i32> {
+        let begun = ConsoleProducer::set_up(spec, terminal, rng);
+        begun.map_err(|stop| not_begun(stop, |exception| tell(exception, terminal)))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.producer.next_deadline()
+    }
+
+    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        self.producer.handle(now, input, codecs, out);
+        match input {
+            Input::Stdin { bytes } => self.take_input(bytes),
+            Input::StdinClosed => {
+                self.ended = true;
+                if !self.partial.is_empty() {
+                    let line = core::mem::take(&mut self.partial);
+                    self.lines.push_back(line);
+                }
+            }
+            Input::Stop => self.close(super::TERMINATED, out),
+            _ => {}
+        }
+        self.tell_results(now, out);
+        // What becomes known by sending may be an outcome that the next record waits for.
+        loop {
+            self.send_lines(now, out);
+            let before = self.sent.len();
+            self.tell_results(now, out);
+            if self.sent.len() == before {
+                break;
+            }
+        }
+        self.producer.drive(now, codecs, out);
+        self.tell_results(now, out);
+    }
+
+    fn ended(&self) -> Option<i32> {
+        self.closing.filter(|_| self.producer.incomplete() == 0)
+    }
+
+    fn end(&mut self, _: Now, _: i32, out: &mut Outputs) {
+        self.producer.finish_close(out);
+    }
+}
+
+impl ConsoleProducer {
+    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<ConsoleProducer> {
         let words = spec.words.get(1..).unwrap_or_default();
         let options = match Options::parse(OPTIONS, words) {
             Ok(options) => options,
@@ -183,7 +168,7 @@ impl Work {
             .map_err(|cause| failed_construct("Failed to construct kafka producer", cause))?;
         let mut producer = Producer::new(config, "console-producer", endpoints, fork(rng));
         producer.keep_results();
-        Ok(Work {
+        Ok(ConsoleProducer {
             producer,
             topic: options.required("topic")?.to_string(),
             index: None,
@@ -197,34 +182,6 @@ impl Work {
             next: 0,
             closing: None,
         })
-    }
-
-    fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
-        self.producer.handle(now, &input, codecs, out);
-        match input {
-            Input::Stdin { bytes } => self.take_input(&bytes),
-            Input::StdinClosed => {
-                self.ended = true;
-                if !self.partial.is_empty() {
-                    let line = core::mem::take(&mut self.partial);
-                    self.lines.push_back(line);
-                }
-            }
-            Input::Stop => self.close(super::TERMINATED, out),
-            _ => {}
-        }
-        self.tell_results(now, out);
-        // What becomes known by sending may be an outcome that the next record waits for.
-        loop {
-            self.send_lines(now, out);
-            let before = self.sent.len();
-            self.tell_results(now, out);
-            if self.sent.len() == before {
-                break;
-            }
-        }
-        self.producer.drive(now, codecs, out);
-        self.tell_results(now, out);
     }
 
     fn take_input(&mut self, bytes: &[u8]) {

@@ -1,6 +1,5 @@
 //! `kafka-consumer-perf-test` (`ConsumerPerformance.java`): reads so many records as a member of a group, and measures.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -12,14 +11,15 @@ use super::console_producer::key_values;
 use super::java::{self, log_time};
 use super::metrics::Meter;
 use super::options::{Help, Options};
+use super::running::{self, not_begun};
 use super::session::{
-    Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings,
+    Console, Exception, Ran, Terminal, bootstrap_servers, failed_construct, known_settings,
 };
 use crate::Rng;
 use crate::backoff::{below, fork};
 use crate::config::{ClientKind, ConsumerConfig, Settings};
 use crate::consumer::{Consumer, Subscription};
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::net::sooner;
 
 const ABOUT: &str = "This tool is used to verify the consumer performance.";
@@ -34,14 +34,6 @@ const CLIENT_ID: &str = "perf-consumer-client";
 const METRICS: &str = "consumer-fetch-manager-metrics";
 const RECORDS: &str = "records-consumed";
 const BYTES: &str = "bytes-consumed";
-
-/// The tool as a process.
-#[derive(Clone)]
-pub(super) struct ConsumerPerf {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
 
 /// So many records and bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +53,7 @@ impl Amount {
 }
 
 #[derive(Clone)]
-struct Work {
+pub(super) struct ConsumerPerf {
     consumer: Consumer,
     wanted: i64,
     timeout_ms: i64,
@@ -84,64 +76,54 @@ struct Work {
     ended: Option<i32>,
 }
 
-impl ConsumerPerf {
-    pub fn new(rng: Rng) -> ConsumerPerf {
-        ConsumerPerf { rng, work: None, exit: None }
+impl running::Work for ConsumerPerf {
+    fn begin(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<ConsumerPerf, i32> {
+        let begun = ConsumerPerf::set_up(spec, terminal, rng);
+        begun.map_err(|stop| not_begun(stop, |exception| terminal.print_exception(exception)))
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        let work = self.work.as_ref().filter(|_| self.exit.is_none())?;
-        let limit = work.ended.is_none().then(|| work.late_at());
-        sooner(limit, work.consumer.next_deadline())
-    }
-
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
+    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        let before = out.items.len();
+        if let Some(meter) = &mut self.meter {
+            meter.input(now, input);
         }
-        if matches!(input, Input::Start) {
-            let mut terminal = Terminal { now, out };
-            match Work::set_up(spec, &mut terminal, &mut self.rng) {
-                Ok(work) => self.work = Some(Box::new(work)),
-                Err(stop) => {
-                    let code = match stop {
-                        Stop::Exit(code) => code,
-                        Stop::Thrown(exception) => {
-                            terminal.print_exception(&exception);
-                            1
-                        }
-                        Stop::Wait => unreachable!("nothing is waited for"),
-                    };
-                    return self.finish(code, out);
-                }
+        self.consumer.handle(now, input, out);
+        if matches!(input, Input::Stop) {
+            self.close(now, super::TERMINATED, out);
+        }
+        loop {
+            if self.ended.is_none() {
+                self.poll(now, codecs, out);
+            }
+            self.consumer.drive(now, out);
+            if self.ended.is_some() || !self.consumer.has_records() {
+                break;
             }
         }
-        let Some(work) = &mut self.work else { return self.finish(super::TERMINATED, out) };
-        work.handle(now, input, codecs, out);
-        if let Some(code) = work.ended.filter(|_| work.consumer.is_closed()) {
-            if let Some(meter) = work.meter.as_ref().filter(|_| code == 0) {
-                meter.print(now, &mut Terminal { now, out });
-            }
-            work.consumer.finish_close(out);
-            self.finish(code, out);
+        if let Some(meter) = &mut self.meter {
+            meter.outputs(now, &out.items[before..]);
         }
     }
 
-    fn finish(&mut self, code: i32, out: &mut Outputs) {
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
+    fn deadline(&self) -> Option<Instant> {
+        let limit = self.ended.is_none().then(|| self.late_at());
+        sooner(limit, self.consumer.next_deadline())
+    }
+
+    fn ended(&self) -> Option<i32> {
+        self.ended.filter(|_| self.consumer.is_closed())
+    }
+
+    fn end(&mut self, now: Now, code: i32, out: &mut Outputs) {
+        if let Some(meter) = self.meter.as_ref().filter(|_| code == 0) {
+            meter.print(now, &mut Terminal { now, out });
+        }
+        self.consumer.finish_close(out);
     }
 }
 
-impl Work {
-    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<Work> {
+impl ConsumerPerf {
+    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<ConsumerPerf> {
         let words = spec.words.get(1..).unwrap_or_default();
         let options = match Options::parse(OPTIONS, words) {
             Ok(options) => options,
@@ -181,7 +163,7 @@ impl Work {
             Err(_) if pattern => return Err(java::pattern_syntax(options.required("include")?).into()),
             subscribed => subscribed?,
         }
-        Ok(Work {
+        Ok(ConsumerPerf {
             consumer,
             wanted: wanted.unwrap_or(0),
             timeout_ms,
@@ -203,29 +185,6 @@ impl Work {
     /// When it has waited for too long.
     fn late_at(&self) -> Instant {
         self.last_record.mono + Nanos::from_millis(u64::try_from(self.timeout_ms).unwrap_or(0))
-    }
-
-    fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
-        let before = out.items.len();
-        if let Some(meter) = &mut self.meter {
-            meter.input(now, &input);
-        }
-        self.consumer.handle(now, &input, out);
-        if matches!(input, Input::Stop) {
-            self.close(now, super::TERMINATED, out);
-        }
-        loop {
-            if self.ended.is_none() {
-                self.poll(now, codecs, out);
-            }
-            self.consumer.drive(now, out);
-            if self.ended.is_some() || !self.consumer.has_records() {
-                break;
-            }
-        }
-        if let Some(meter) = &mut self.meter {
-            meter.outputs(now, &out.items[before..]);
-        }
     }
 
     /// What the tool's listener of rebalances measures.

@@ -3,7 +3,6 @@
 //!
 //! Time is the world's: in a simulated cluster a latency is what its links and disks take, to the nanosecond.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -15,6 +14,7 @@ use wire::drive::{Endpoint, Instant, Nanos, Now};
 use super::CommandSpec;
 use super::java::Random;
 use super::options::{Help, Options};
+use super::running::{self, not_begun};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, known_settings, result_of,
 };
@@ -24,7 +24,7 @@ use crate::backoff::fork;
 use crate::config::{AdminConfig, ClientKind, ConsumerConfig, ProducerConfig, Settings};
 use crate::consumer::{Consumer, StartAt};
 use crate::event::{Made, TopicPartition};
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::metadata::TopicIndex;
 use crate::net::sooner;
 use crate::producer::{NewRecord, Producer};
@@ -53,61 +53,6 @@ struct Plan {
     /// `None`: null.
     header_size: Option<usize>,
     settings: Settings,
-}
-
-/// The tool as a process.
-#[derive(Clone)]
-pub(super) struct EndToEndLatency {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-impl EndToEndLatency {
-    pub fn new(rng: Rng) -> EndToEndLatency {
-        EndToEndLatency { rng, work: None, exit: None }
-    }
-
-    pub fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().filter(|_| self.exit.is_none()).and_then(|work| work.deadline())
-    }
-
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
-        }
-        let ran = match &mut self.work {
-            None if matches!(input, Input::Start) => {
-                let begun = plan(spec, &mut Terminal { now, out })
-                    .and_then(|plan| Work::begin(plan, spec, now, out, &mut self.rng));
-                begun.map(|work| self.work = Some(Box::new(work)))
-            }
-            None => Err(Stop::Exit(super::TERMINATED)),
-            Some(work) => work.handle(now, &input, codecs, out),
-        };
-        let code = match ran {
-            Ok(()) => self.work.as_ref().and_then(|work| work.ended()),
-            Err(Stop::Wait) => None,
-            Err(Stop::Exit(code)) => Some(code),
-            Err(Stop::Thrown(exception)) => {
-                Terminal { now, out }.print_exception(&exception);
-                Some(1)
-            }
-        };
-        let Some(code) = code else { return };
-        if let Some(work) = &mut self.work {
-            work.finish_close(out);
-        }
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
-    }
 }
 
 /// Where the tool is.
@@ -147,10 +92,13 @@ struct Read {
     headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// The tool at work.
 #[derive(Clone)]
-struct Work {
+pub(super) struct EndToEndLatency {
     plan: Plan,
     doing: Doing,
+    /// It ends with this, and waits for nothing.
+    gave_up: Option<i32>,
     admin: Admin,
     consumer: Consumer,
     producer: Producer,
@@ -161,8 +109,66 @@ struct Work {
     total: u64,
 }
 
-impl Work {
-    fn begin(plan: Plan, spec: &CommandSpec, now: Now, out: &mut Outputs, rng: &mut Rng) -> Ran<Work> {
+impl running::Work for EndToEndLatency {
+    fn begin(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<EndToEndLatency, i32> {
+        let begun = plan(spec, terminal)
+            .and_then(|plan| EndToEndLatency::set_up(plan, spec, terminal.now, terminal.out, rng));
+        begun.map_err(|stop| not_begun(stop, |exception| terminal.print_exception(exception)))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let admin = match &self.doing {
+            Doing::Listing | Doing::Creating => self.admin.next_deadline(),
+            _ => None,
+        };
+        let until = match &self.doing {
+            Doing::Polling { until, .. } => Some(*until),
+            _ => None,
+        };
+        let consumer = self.consumer_runs().then(|| self.consumer.next_deadline()).flatten();
+        sooner(sooner(admin, until), sooner(consumer, self.producer.next_deadline()))
+    }
+
+    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        if matches!(input, Input::Start) {
+            return;
+        }
+        match self.take(now, input, codecs, out) {
+            Ok(()) | Err(Stop::Wait) => {}
+            Err(Stop::Exit(code)) => self.gave_up = Some(code),
+            Err(Stop::Thrown(exception)) => {
+                Terminal { now, out }.print_exception(&exception);
+                self.gave_up = Some(1);
+            }
+        }
+    }
+
+    /// Both clients are closed, or it does not wait for that.
+    fn ended(&self) -> Option<i32> {
+        match self.doing {
+            _ if self.gave_up.is_some() => self.gave_up,
+            Doing::Closing { code } if self.producer.incomplete() == 0 && self.consumer.is_closed() => {
+                Some(code)
+            }
+            _ => None,
+        }
+    }
+
+    fn end(&mut self, _: Now, _: i32, out: &mut Outputs) {
+        self.admin.close(out);
+        self.producer.finish_close(out);
+        self.consumer.finish_close(out);
+    }
+}
+
+impl EndToEndLatency {
+    fn set_up(
+        plan: Plan,
+        spec: &CommandSpec,
+        now: Now,
+        out: &mut Outputs,
+        rng: &mut Rng,
+    ) -> Ran<EndToEndLatency> {
         let settings = |kind, own: &[(&str, String)]| {
             let mut settings = plan.settings.clone();
             settings.extend(own.iter().map(|(name, value)| (name.to_string(), value.clone())));
@@ -187,7 +193,8 @@ impl Work {
         let mut producer = Producer::new(producer, "producer-1", servers(), fork(rng));
         producer.keep_results();
         let topic = producer.topic(&plan.topic);
-        let mut work = Work {
+        let mut work = EndToEndLatency {
+            gave_up: None,
             doing: Doing::Listing,
             admin: Admin::new(admin, "adminclient-1", servers(), fork(rng)),
             consumer: Consumer::new(consumer, &group, servers(), fork(rng)),
@@ -203,41 +210,12 @@ impl Work {
         Ok(work)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let admin = match &self.doing {
-            Doing::Listing | Doing::Creating => self.admin.next_deadline(),
-            _ => None,
-        };
-        let until = match &self.doing {
-            Doing::Polling { until, .. } => Some(*until),
-            _ => None,
-        };
-        let consumer = self.consumer_runs().then(|| self.consumer.next_deadline()).flatten();
-        sooner(sooner(admin, until), sooner(consumer, self.producer.next_deadline()))
-    }
-
     /// A consumer does what it does while its application is in a call of it.
     fn consumer_runs(&self) -> bool {
         !matches!(self.doing, Doing::Listing | Doing::Creating | Doing::Sending { .. })
     }
 
-    /// Both clients are closed.
-    fn ended(&self) -> Option<i32> {
-        match self.doing {
-            Doing::Closing { code } if self.producer.incomplete() == 0 && self.consumer.is_closed() => {
-                Some(code)
-            }
-            _ => None,
-        }
-    }
-
-    fn finish_close(&mut self, out: &mut Outputs) {
-        self.admin.close(out);
-        self.producer.finish_close(out);
-        self.consumer.finish_close(out);
-    }
-
-    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) -> Ran {
+    fn take(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) -> Ran {
         if matches!(input, Input::Stop) {
             return Err(Stop::Exit(super::TERMINATED));
         }

@@ -1,7 +1,6 @@
 //! `kafka-verifiable-producer` (`VerifiableProducer.java`): makes records and tells what became of each as a line of
 //! JSON. And what the tools of its manner have in common.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,12 +10,13 @@ use wire::drive::{Endpoint, Instant, Nanos, Now};
 
 use super::CommandSpec;
 use super::arguments::{self, Arguments, Parser, Unread, arg};
+use super::running;
 use super::session::{Console, Exception, Terminal, bootstrap_servers, failed_construct, known_settings};
 use crate::Rng;
 use crate::backoff::fork;
 use crate::config::{ClientKind, ProducerConfig, Settings};
 use crate::event::Made;
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::metadata::TopicIndex;
 use crate::net::sooner;
 use crate::producer::{NewRecord, Producer, SendError, SendResult};
@@ -54,94 +54,6 @@ const VERIFIABLE: &[Parser] = &[Parser {
                            [--command-config CONFIG-FILE]
                            (--bootstrap-server HOST1:PORT1[,HOST2:PORT2[...]])",
 }];
-
-/// The tool as a process.
-#[derive(Clone)]
-pub(super) struct Load {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-impl Load {
-    pub fn new(rng: Rng) -> Load {
-        Load { rng, work: None, exit: None }
-    }
-
-    pub fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().filter(|_| self.exit.is_none()).and_then(|work| work.deadline())
-    }
-
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
-        }
-        if matches!(input, Input::Start) {
-            match self.set_up(spec, now) {
-                Ok(work) => self.work = Some(Box::new(work)),
-                Err(wrong) => {
-                    let code = wrong.tell(&mut Terminal { now, out });
-                    return self.finish(code, out);
-                }
-            }
-            tell(now, "startup_complete", "", out);
-        }
-        let Some(work) = &mut self.work else { return self.finish(super::TERMINATED, out) };
-        work.handle(now, input, codecs, out);
-        if let Some(code) = work.closing.filter(|_| work.producer.incomplete() == 0) {
-            work.end(now, out);
-            work.producer.finish_close(out);
-            self.finish(code, out);
-        }
-    }
-
-    fn finish(&mut self, code: i32, out: &mut Outputs) {
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
-    }
-
-    fn set_up(&mut self, spec: &CommandSpec, now: Now) -> Result<Work, Wrong> {
-        if spec.words.len() <= 1 {
-            return Err(Wrong::Usage(format!("usage: {}\n", VERIFIABLE[0].usage)));
-        }
-        let arguments = arguments_of_tool(PROGRAM, VERIFIABLE, &["--topic"], spec)?;
-        let number = |name: &str, default: i64| match arguments.value(name) {
-            None => Ok(default),
-            Some(text) => text.parse::<i64>().map_err(|_| unread(&not_a_number(name, text, "Integer"))),
-        };
-        let count = number("--max-messages", -1)?;
-        let throughput = number("--throughput", -1)?;
-        let prefix = arguments.value("--value-prefix").map(|_| number("--value-prefix", 0)).transpose()?;
-        let (settings, endpoints) = settings_of(spec, &arguments)?;
-        let config = ProducerConfig::parse(&settings).map_err(Exception::from)?;
-        let mut producer = Producer::new(config, "producer-1", endpoints, fork(&mut self.rng));
-        producer.keep_results();
-        Ok(Work {
-            topic: producer.topic(arguments.value("--topic").unwrap_or_default()),
-            name: arguments.value("--topic").unwrap_or_default().to_string(),
-            producer,
-            count: u64::try_from(count).ok(),
-            throughput: u64::try_from(throughput).ok().filter(|rate| *rate > 0),
-            target: throughput,
-            prefix,
-            keys: number("--repeating-keys", 0)?.max(0) as u64,
-            created: Some(number("--message-create-time", -1)?).filter(|ms| *ms >= 0),
-            start: now,
-            made: 0,
-            blocked: None,
-            acked: 0,
-            more_at: None,
-            closing: None,
-        })
-    }
-}
 
 /// Why the tool does not begin.
 pub(super) enum Wrong {
@@ -281,7 +193,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 #[derive(Clone)]
-struct Work {
+pub(super) struct Load {
     producer: Producer,
     topic: TopicIndex,
     name: String,
@@ -304,13 +216,19 @@ struct Work {
     closing: Option<i32>,
 }
 
-impl Work {
+impl running::Work for Load {
+    fn begin(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<Load, i32> {
+        let load = Load::set_up(spec, terminal.now, rng).map_err(|wrong| wrong.tell(terminal))?;
+        tell(terminal.now, "startup_complete", "", terminal.out);
+        Ok(load)
+    }
+
     fn deadline(&self) -> Option<Instant> {
         sooner(self.more_at, self.producer.next_deadline())
     }
 
-    fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
-        self.producer.handle(now, &input, codecs, out);
+    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        self.producer.handle(now, input, codecs, out);
         self.tell_results(now, out);
         if matches!(input, Input::Stop) {
             self.close(super::TERMINATED, out);
@@ -318,6 +236,60 @@ impl Work {
         self.make(now, out);
         self.producer.drive(now, codecs, out);
         self.tell_results(now, out);
+    }
+
+    fn ended(&self) -> Option<i32> {
+        self.closing.filter(|_| self.producer.incomplete() == 0)
+    }
+
+    /// Everything has an outcome.
+    fn end(&mut self, now: Now, _: i32, out: &mut Outputs) {
+        tell(now, "shutdown_complete", "", out);
+        let elapsed = (now.wall_ms - self.start.wall_ms).max(1);
+        let average = 1000.0 * (self.acked as f64 / elapsed as f64);
+        let fields = format!(
+            "\"sent\":{},\"acked\":{},\"target_throughput\":{},\"avg_throughput\":{average:?}",
+            self.made, self.acked, self.target
+        );
+        tell(now, "tool_data", &fields, out);
+        self.producer.finish_close(out);
+    }
+}
+
+impl Load {
+    fn set_up(spec: &CommandSpec, now: Now, rng: &mut Rng) -> Result<Load, Wrong> {
+        if spec.words.len() <= 1 {
+            return Err(Wrong::Usage(format!("usage: {}\n", VERIFIABLE[0].usage)));
+        }
+        let arguments = arguments_of_tool(PROGRAM, VERIFIABLE, &["--topic"], spec)?;
+        let number = |name: &str, default: i64| match arguments.value(name) {
+            None => Ok(default),
+            Some(text) => text.parse::<i64>().map_err(|_| unread(&not_a_number(name, text, "Integer"))),
+        };
+        let count = number("--max-messages", -1)?;
+        let throughput = number("--throughput", -1)?;
+        let prefix = arguments.value("--value-prefix").map(|_| number("--value-prefix", 0)).transpose()?;
+        let (settings, endpoints) = settings_of(spec, &arguments)?;
+        let config = ProducerConfig::parse(&settings).map_err(Exception::from)?;
+        let mut producer = Producer::new(config, "producer-1", endpoints, fork(rng));
+        producer.keep_results();
+        Ok(Load {
+            topic: producer.topic(arguments.value("--topic").unwrap_or_default()),
+            name: arguments.value("--topic").unwrap_or_default().to_string(),
+            producer,
+            count: u64::try_from(count).ok(),
+            throughput: u64::try_from(throughput).ok().filter(|rate| *rate > 0),
+            target: throughput,
+            prefix,
+            keys: number("--repeating-keys", 0)?.max(0) as u64,
+            created: Some(number("--message-create-time", -1)?).filter(|ms| *ms >= 0),
+            start: now,
+            made: 0,
+            blocked: None,
+            acked: 0,
+            more_at: None,
+            closing: None,
+        })
     }
 
     fn close(&mut self, code: i32, out: &mut Outputs) {
@@ -415,17 +387,5 @@ impl Work {
                 }
             }
         }
-    }
-
-    /// Everything has an outcome.
-    fn end(&mut self, now: Now, out: &mut Outputs) {
-        tell(now, "shutdown_complete", "", out);
-        let elapsed = (now.wall_ms - self.start.wall_ms).max(1);
-        let average = 1000.0 * (self.acked as f64 / elapsed as f64);
-        let fields = format!(
-            "\"sent\":{},\"acked\":{},\"target_throughput\":{},\"avg_throughput\":{average:?}",
-            self.made, self.acked, self.target
-        );
-        tell(now, "tool_data", &fields, out);
     }
 }

@@ -32,6 +32,7 @@ mod options;
 mod producer_perf;
 mod reassign;
 mod replica_verification;
+mod running;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ use e2e_latency::EndToEndLatency;
 use load::Load;
 use producer_perf::ProducerPerf;
 use replica_verification::ReplicaVerification;
+use running::Running;
 use session::{Calls, Exception, Tool};
 use verifiable_consumer::VerifiableConsumer;
 
@@ -152,14 +154,14 @@ pub struct CommandProcess {
 #[derive(Clone)]
 enum State {
     Calls(Box<Calls>),
-    Producer(ConsoleProducer),
-    Consumer(ConsoleConsumer),
-    Load(Load),
-    ProducerPerf(ProducerPerf),
-    ConsumerPerf(ConsumerPerf),
-    EndToEndLatency(EndToEndLatency),
-    VerifiableConsumer(VerifiableConsumer),
-    ReplicaVerification(ReplicaVerification),
+    Producer(Running<ConsoleProducer>),
+    Consumer(Running<ConsoleConsumer>),
+    Load(Running<Load>),
+    ProducerPerf(Running<ProducerPerf>),
+    ConsumerPerf(Running<ConsumerPerf>),
+    EndToEndLatency(Running<EndToEndLatency>),
+    VerifiableConsumer(Running<VerifiableConsumer>),
+    ReplicaVerification(Running<ReplicaVerification>),
     /// There is no such tool.
     Unknown,
     Ended,
@@ -172,14 +174,14 @@ impl CommandProcess {
         let kind = TOOLS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let state = match kind {
             Some(Kind::Calls(tool)) => State::Calls(Box::new(Calls::new(tool, rng))),
-            Some(Kind::Producer) => State::Producer(ConsoleProducer::new(rng)),
-            Some(Kind::Consumer) => State::Consumer(ConsoleConsumer::new(rng)),
-            Some(Kind::Load) => State::Load(Load::new(rng)),
-            Some(Kind::ProducerPerf) => State::ProducerPerf(ProducerPerf::new(rng)),
-            Some(Kind::ConsumerPerf) => State::ConsumerPerf(ConsumerPerf::new(rng)),
-            Some(Kind::EndToEndLatency) => State::EndToEndLatency(EndToEndLatency::new(rng)),
-            Some(Kind::VerifiableConsumer) => State::VerifiableConsumer(VerifiableConsumer::new(rng)),
-            Some(Kind::ReplicaVerification) => State::ReplicaVerification(ReplicaVerification::new(rng)),
+            Some(Kind::Producer) => State::Producer(Running::new(rng)),
+            Some(Kind::Consumer) => State::Consumer(Running::new(rng)),
+            Some(Kind::Load) => State::Load(Running::new(rng)),
+            Some(Kind::ProducerPerf) => State::ProducerPerf(Running::new(rng)),
+            Some(Kind::ConsumerPerf) => State::ConsumerPerf(Running::new(rng)),
+            Some(Kind::EndToEndLatency) => State::EndToEndLatency(Running::new(rng)),
+            Some(Kind::VerifiableConsumer) => State::VerifiableConsumer(Running::new(rng)),
+            Some(Kind::ReplicaVerification) => State::ReplicaVerification(Running::new(rng)),
             None => State::Unknown,
         };
         CommandProcess { spec, state }
@@ -192,14 +194,14 @@ impl CommandProcess {
                 Input::Stop => calls.end(TERMINATED, out),
                 input => calls.handle(&self.spec, now, &input, codecs, out),
             },
-            State::Producer(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::Consumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::Load(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::ProducerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::ConsumerPerf(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::EndToEndLatency(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::VerifiableConsumer(tool) => tool.handle(&self.spec, now, input, codecs, out),
-            State::ReplicaVerification(tool) => tool.handle(&self.spec, now, input, out),
+            State::Producer(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::Consumer(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::Load(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::ProducerPerf(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::ConsumerPerf(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::EndToEndLatency(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::VerifiableConsumer(tool) => tool.handle(&self.spec, now, &input, codecs, out),
+            State::ReplicaVerification(tool) => tool.handle(&self.spec, now, &input, codecs, out),
             State::Unknown => {
                 let name = self.spec.words.first().map_or("", String::as_str);
                 out.items.push(Output::Stderr(format!("{name}: command not found\n")));

@@ -5,7 +5,6 @@ mod options;
 mod payload;
 mod stats;
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
@@ -14,12 +13,13 @@ use wire::drive::{Instant, Nanos, Now};
 
 use super::CommandSpec;
 use super::metrics::Meter;
+use super::running;
 use super::session::{Console, Exception, Terminal, failed_construct};
 use crate::Rng;
 use crate::backoff::fork;
 use crate::config::ProducerConfig;
 use crate::event::Made;
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::metadata::TopicIndex;
 use crate::net::sooner;
 use crate::producer::{NewRecord, Producer, SendError};
@@ -36,59 +36,6 @@ const FAILED: &str = "record-error";
 /// How many records are made without letting time pass.
 const BURST: u64 = 500;
 
-/// The tool as a process.
-#[derive(Clone)]
-pub(super) struct ProducerPerf {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-impl ProducerPerf {
-    pub fn new(rng: Rng) -> ProducerPerf {
-        ProducerPerf { rng, work: None, exit: None }
-    }
-
-    pub fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().filter(|_| self.exit.is_none()).and_then(|work| work.deadline())
-    }
-
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
-        }
-        if matches!(input, Input::Start) {
-            match Work::set_up(spec, now, &mut self.rng, out) {
-                Ok(work) => self.work = Some(Box::new(work)),
-                Err(wrong) => {
-                    let code = wrong.tell(&mut Terminal { now, out });
-                    return self.finish(code, out);
-                }
-            }
-        }
-        let Some(work) = &mut self.work else { return self.finish(super::TERMINATED, out) };
-        work.handle(now, input, codecs, out);
-        if let Doing::Closing { code } = work.doing
-            && work.producer.incomplete() == 0
-        {
-            work.end(now, code, out);
-            self.finish(code, out);
-        }
-    }
-
-    fn finish(&mut self, code: i32, out: &mut Outputs) {
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
-    }
-}
-
 /// What the tool's only thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
@@ -103,7 +50,7 @@ enum Doing {
 }
 
 #[derive(Clone)]
-struct Work {
+pub(super) struct ProducerPerf {
     producer: Producer,
     topic: TopicIndex,
     plan: Plan,
@@ -124,8 +71,62 @@ struct Work {
     meter: Option<Meter>,
 }
 
-impl Work {
-    fn set_up(spec: &CommandSpec, now: Now, rng: &mut Rng, out: &mut Outputs) -> Result<Work, Wrong> {
+impl running::Work for ProducerPerf {
+    fn begin(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<ProducerPerf, i32> {
+        ProducerPerf::set_up(spec, terminal.now, rng, terminal.out).map_err(|wrong| wrong.tell(terminal))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        sooner(self.more_at, self.producer.next_deadline())
+    }
+
+    fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
+        let before = out.items.len();
+        if let Some(meter) = &mut self.meter {
+            meter.input(now, input);
+        }
+        self.producer.handle(now, input, codecs, out);
+        self.measure(now, out);
+        if matches!(input, Input::Stop) {
+            self.close(super::TERMINATED, out);
+        }
+        loop {
+            self.work(now, out);
+            self.producer.drive(now, codecs, out);
+            self.measure(now, out);
+            if !self.producer.has_transaction_result() || matches!(self.doing, Doing::Closing { .. }) {
+                break;
+            }
+        }
+        if let Some(meter) = &mut self.meter {
+            meter.outputs(now, &out.items[before..]);
+        }
+    }
+
+    fn ended(&self) -> Option<i32> {
+        match self.doing {
+            Doing::Closing { code } if self.producer.incomplete() == 0 => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Everything has an outcome.
+    fn end(&mut self, now: Now, code: i32, out: &mut Outputs) {
+        if code == 0 {
+            self.stats.print_total(now.mono, &mut Terminal { now, out });
+            if let Some(steady) = &self.steady {
+                steady.print_total(now.mono, &mut Terminal { now, out });
+            }
+            if let Some(meter) = &self.meter {
+                meter.print(now, &mut Terminal { now, out });
+            }
+        }
+        self.producer.finish_close(out);
+    }
+}
+
+impl ProducerPerf {
+    fn set_up(spec: &CommandSpec, now: Now, rng: &mut Rng, out: &mut Outputs) -> Result<ProducerPerf, Wrong> {
         let (plan, settings, endpoints, payloads) = options::read(spec, rng, &mut Terminal { now, out })?;
         let client_id = settings.get("client.id").map_or(CLIENT_ID, String::as_str);
         let meter = || Meter::new(METRICS, client_id, &[(METRICS, SENT), (METRICS, FAILED)], now);
@@ -142,7 +143,7 @@ impl Work {
                 Doing::Initializing
             }
         };
-        let work = Work {
+        let work = ProducerPerf {
             topic: producer.topic(&plan.topic),
             producer,
             payloads,
@@ -169,33 +170,6 @@ impl Work {
                 "Warmup first {} records. Steady state results will print after the complete test summary.",
                 self.plan.warmup
             ));
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        sooner(self.more_at, self.producer.next_deadline())
-    }
-
-    fn handle(&mut self, now: Now, input: Input, codecs: &dyn Codecs, out: &mut Outputs) {
-        let before = out.items.len();
-        if let Some(meter) = &mut self.meter {
-            meter.input(now, &input);
-        }
-        self.producer.handle(now, &input, codecs, out);
-        self.measure(now, out);
-        if matches!(input, Input::Stop) {
-            self.close(super::TERMINATED, out);
-        }
-        loop {
-            self.work(now, out);
-            self.producer.drive(now, codecs, out);
-            self.measure(now, out);
-            if !self.producer.has_transaction_result() || matches!(self.doing, Doing::Closing { .. }) {
-                break;
-            }
-        }
-        if let Some(meter) = &mut self.meter {
-            meter.outputs(now, &out.items[before..]);
         }
     }
 
@@ -346,19 +320,5 @@ impl Work {
                 }
             }
         }
-    }
-
-    /// Everything has an outcome.
-    fn end(&mut self, now: Now, code: i32, out: &mut Outputs) {
-        if code == 0 {
-            self.stats.print_total(now.mono, &mut Terminal { now, out });
-            if let Some(steady) = &self.steady {
-                steady.print_total(now.mono, &mut Terminal { now, out });
-            }
-            if let Some(meter) = &self.meter {
-                meter.print(now, &mut Terminal { now, out });
-            }
-        }
-        self.producer.finish_close(out);
     }
 }

@@ -1,13 +1,13 @@
 //! `kafka-replica-verification` (`ReplicaVerificationTool.java`): fetches the same partitions from all of their
 //! replicas, round by round, and compares their batches up to the high watermark until it is stopped.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use wire::Codecs;
 use wire::Uuid;
 use wire::drive::{Instant, Nanos, Now};
 
@@ -15,6 +15,7 @@ use super::CommandSpec;
 use super::get_offsets::check_bootstrap;
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order, log_time};
 use super::options::{Help, Options};
+use super::running::{self, not_begun};
 use super::session::{
     Console, Exception, Ran, Stop, Terminal, bootstrap_servers, failed_construct, got, known_settings,
 };
@@ -24,7 +25,7 @@ use crate::admin::{Admin, AdminResult, BatchSeen, CallId, ReplicaFetch, ReplicaS
 use crate::backoff::fork;
 use crate::config::{AdminConfig, ClientKind, Isolation, Settings};
 use crate::event::TopicPartition;
-use crate::io::{Input, Output, Outputs};
+use crate::io::{Input, Outputs};
 use crate::net::sooner;
 
 const ABOUT: &str = "Validate that all replicas for a set of topics have the same data.";
@@ -36,17 +37,11 @@ const OPTIONS: Help = Help(include_str!("help/kafka-replica-verification.txt"));
 /// After a round in which no broker answered.
 const PAUSE: Nanos = Nanos::from_millis(50);
 
-/// The tool as a process.
+/// The tool at work.
 #[derive(Clone)]
 pub(super) struct ReplicaVerification {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-#[derive(Clone)]
-struct Work {
     admin: Admin,
+    ended: Option<i32>,
     include: String,
     fetch_size: i32,
     max_wait_ms: i32,
@@ -66,52 +61,53 @@ struct Work {
     seen: BTreeMap<TopicPartition, BTreeMap<i32, ReplicaSeen>>,
 }
 
-impl ReplicaVerification {
-    pub fn new(rng: Rng) -> ReplicaVerification {
-        ReplicaVerification { rng, work: None, exit: None }
+impl running::Work for ReplicaVerification {
+    fn begin(
+        spec: &CommandSpec,
+        terminal: &mut Terminal<'_>,
+        rng: &mut Rng,
+    ) -> Result<ReplicaVerification, i32> {
+        let time = log_time(terminal.now.wall_ms);
+        let text = "This tool is deprecated and may be removed in a future major release.";
+        terminal.complain(format!("[{time}] WARN {text} ({LOGGER})"));
+        let begun = ReplicaVerification::set_up(spec, terminal, rng);
+        begun.map_err(|stop| not_begun(stop, |exception| terminal.print_exception(exception)))
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        let work = self.work.as_ref().filter(|_| self.exit.is_none())?;
-        sooner(work.again_at, work.admin.next_deadline())
-    }
-
-    pub fn handle(&mut self, spec: &CommandSpec, now: Now, input: Input, out: &mut Outputs) {
-        if self.exit.is_some() {
-            return;
-        }
-        let mut terminal = Terminal { now, out };
-        let ran = match (&mut self.work, input) {
-            (_, Input::Stop) => Err(Stop::Exit(super::TERMINATED)),
-            (_, Input::Start) => {
-                let time = log_time(now.wall_ms);
-                let text = "This tool is deprecated and may be removed in a future major release.";
-                terminal.complain(format!("[{time}] WARN {text} ({LOGGER})"));
-                Work::set_up(spec, &mut terminal, &mut self.rng).map(|work| {
-                    self.work.insert(Box::new(work)).drive(now, terminal.out);
-                })
+    fn handle(&mut self, now: Now, input: &Input, _: &dyn Codecs, out: &mut Outputs) {
+        let ran = match input {
+            Input::Stop => Err(Stop::Exit(super::TERMINATED)),
+            Input::Start => {
+                self.drive(now, out);
+                Ok(())
             }
-            (Some(work), input) => work.handle(&input, &mut terminal),
-            (None, _) => Ok(()),
+            input => self.hear(input, &mut Terminal { now, out }),
         };
-        let code = match ran {
-            Ok(()) | Err(Stop::Wait) => return,
-            Err(Stop::Exit(code)) => code,
+        match ran {
+            Ok(()) | Err(Stop::Wait) => {}
+            Err(Stop::Exit(code)) => self.ended = Some(code),
             Err(Stop::Thrown(exception)) => {
-                terminal.print_exception(&exception);
-                1
+                Terminal { now, out }.print_exception(&exception);
+                self.ended = Some(1);
             }
-        };
-        if let Some(work) = &mut self.work {
-            work.admin.close(out);
         }
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        sooner(self.again_at, self.admin.next_deadline())
+    }
+
+    fn ended(&self) -> Option<i32> {
+        self.ended
+    }
+
+    fn end(&mut self, _: Now, _: i32, out: &mut Outputs) {
+        self.admin.close(out);
     }
 }
 
-impl Work {
-    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<Work> {
+impl ReplicaVerification {
+    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Ran<ReplicaVerification> {
         let options = Options::parse(OPTIONS, spec.words.get(1..).unwrap_or_default())?;
         terminal.help_or_version(&options, OPTIONS, ABOUT)?;
         terminal.check(OPTIONS, options.missing(&["broker-list"]))?;
@@ -122,7 +118,8 @@ impl Work {
         let endpoints = bootstrap_servers(bootstrap)
             .map_err(|cause| failed_construct("Failed to create new KafkaAdminClient", cause))?;
         let config = AdminConfig::parse(&settings).map_err(Exception::from)?;
-        let mut work = Work {
+        let mut work = ReplicaVerification {
+            ended: None,
             admin: Admin::new(config, "adminclient-1", endpoints, fork(rng)),
             include: options.value("topics-include")?.unwrap_or(".*").to_string(),
             fetch_size: options.number("fetch-size")?.unwrap_or(1_048_576),
@@ -145,7 +142,7 @@ impl Work {
         self.admin.drive(now, out);
     }
 
-    fn handle(&mut self, input: &Input, terminal: &mut Terminal<'_>) -> Ran {
+    fn hear(&mut self, input: &Input, terminal: &mut Terminal<'_>) -> Ran {
         let now = terminal.now;
         self.admin.handle(now, input, terminal.out);
         if self.again_at.is_some_and(|at| at <= now.mono) {

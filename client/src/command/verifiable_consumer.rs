@@ -1,7 +1,6 @@
 //! `kafka-verifiable-consumer` (`VerifiableConsumer.java`): a member of a group that tells what it is given, what it
 //! reads and what it commits, each as a line of JSON.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,6 +15,7 @@ use super::CommandSpec;
 use super::arguments::{Arguments, Parser, Unread, arg, switch};
 use super::java::{DEFAULT_ROOM, hash_of_partition, hash_order};
 use super::load::{ONLY, Wrong, arguments_of_tool, misused, not_a_number, quoted, tell};
+use super::running;
 use super::session::{Console, Exception, Terminal, bootstrap_servers, failed_construct, known_settings};
 use crate::Rng;
 use crate::backoff::fork;
@@ -61,64 +61,12 @@ const PARSERS: &[Parser] = &[Parser {
                            --bootstrap-server HOST1:PORT1[,HOST2:PORT2[...]]",
 }];
 
-/// The tool as a process.
-#[derive(Clone)]
-pub(super) struct VerifiableConsumer {
-    rng: Rng,
-    work: Option<Box<Work>>,
-    exit: Option<i32>,
-}
-
-impl VerifiableConsumer {
-    pub fn new(rng: Rng) -> VerifiableConsumer {
-        VerifiableConsumer { rng, work: None, exit: None }
-    }
-
-    pub fn deadline(&self) -> Option<Instant> {
-        self.work.as_ref().filter(|_| self.exit.is_none()).and_then(|work| work.consumer.next_deadline())
-    }
-
-    pub fn handle(
-        &mut self,
-        spec: &CommandSpec,
-        now: Now,
-        input: Input,
-        codecs: &dyn Codecs,
-        out: &mut Outputs,
-    ) {
-        if self.exit.is_some() {
-            return;
-        }
-        if matches!(input, Input::Start) {
-            let mut terminal = Terminal { now, out };
-            match Work::set_up(spec, &mut terminal, &mut self.rng) {
-                Ok(work) => self.work = Some(Box::new(work)),
-                Err(wrong) => {
-                    let code = wrong.tell(&mut terminal);
-                    return self.finish(code, out);
-                }
-            }
-        }
-        let Some(work) = &mut self.work else { return self.finish(super::TERMINATED, out) };
-        work.handle(now, &input, codecs, out);
-        if let Some(code) = work.closing.filter(|_| work.consumer.is_closed()) {
-            tell(now, "shutdown_complete", "", out);
-            work.consumer.finish_close(out);
-            self.finish(code, out);
-        }
-    }
-
-    fn finish(&mut self, code: i32, out: &mut Outputs) {
-        self.exit = Some(code);
-        out.items.push(Output::Exit { code });
-    }
-}
-
 /// What was read of a partition by one poll: offset, key and value of each record.
 type Read = Vec<(i64, Option<String>, Option<String>)>;
 
+/// The tool at work.
 #[derive(Clone)]
-struct Work {
+pub(super) struct VerifiableConsumer {
     consumer: Consumer,
     /// -1: no limit.
     max_messages: i64,
@@ -133,32 +81,17 @@ struct Work {
     told: usize,
 }
 
-impl Work {
-    fn set_up(spec: &CommandSpec, terminal: &mut Terminal<'_>, rng: &mut Rng) -> Result<Work, Wrong> {
-        if spec.words.len() <= 1 {
-            return Err(Wrong::Usage(format!("usage: {}\n", PARSERS[0].usage)));
-        }
-        let arguments = arguments_of_tool(PROGRAM, PARSERS, &["--topic", "--group-id"], spec)?;
-        let max_messages = integer(&arguments, "--max-messages")?.unwrap_or(-1);
-        let mut settings = settings_of(spec, &arguments, terminal)?;
-        known_settings(ClientKind::Consumer, &mut settings, &spec.config);
-        let config = ConsumerConfig::parse(&settings).map_err(Exception::from)?;
-        let endpoints = bootstrap_servers(arguments.value("--bootstrap-server").unwrap_or_default())
-            .map_err(|cause| failed_construct("Failed to construct kafka consumer", cause))?;
-        let mut consumer = Consumer::new(config, "verifiable-consumer", endpoints, fork(rng));
-        tell(terminal.now, "startup_complete", "", terminal.out);
-        let topic = arguments.value("--topic").unwrap_or_default();
-        consumer.subscribe(Subscription::Topics(vec![topic.into()])).map_err(Exception::from)?;
-        Ok(Work {
-            consumer,
-            max_messages: i64::from(max_messages),
-            verbose: arguments.has("--verbose"),
-            consumed: 0,
-            committing: None,
-            stop_asked: false,
-            closing: None,
-            told: 0,
-        })
+impl running::Work for VerifiableConsumer {
+    fn begin(
+        spec: &CommandSpec,
+        terminal: &mut Terminal<'_>,
+        rng: &mut Rng,
+    ) -> Result<VerifiableConsumer, i32> {
+        VerifiableConsumer::set_up(spec, terminal, rng).map_err(|wrong| wrong.tell(terminal))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.consumer.next_deadline()
     }
 
     fn handle(&mut self, now: Now, input: &Input, codecs: &dyn Codecs, out: &mut Outputs) {
@@ -188,6 +121,48 @@ impl Work {
                 at <= before || !matches!(item, Output::Event(_))
             });
         }
+    }
+
+    fn ended(&self) -> Option<i32> {
+        self.closing.filter(|_| self.consumer.is_closed())
+    }
+
+    fn end(&mut self, now: Now, _: i32, out: &mut Outputs) {
+        tell(now, "shutdown_complete", "", out);
+        self.consumer.finish_close(out);
+    }
+}
+
+impl VerifiableConsumer {
+    fn set_up(
+        spec: &CommandSpec,
+        terminal: &mut Terminal<'_>,
+        rng: &mut Rng,
+    ) -> Result<VerifiableConsumer, Wrong> {
+        if spec.words.len() <= 1 {
+            return Err(Wrong::Usage(format!("usage: {}\n", PARSERS[0].usage)));
+        }
+        let arguments = arguments_of_tool(PROGRAM, PARSERS, &["--topic", "--group-id"], spec)?;
+        let max_messages = integer(&arguments, "--max-messages")?.unwrap_or(-1);
+        let mut settings = settings_of(spec, &arguments, terminal)?;
+        known_settings(ClientKind::Consumer, &mut settings, &spec.config);
+        let config = ConsumerConfig::parse(&settings).map_err(Exception::from)?;
+        let endpoints = bootstrap_servers(arguments.value("--bootstrap-server").unwrap_or_default())
+            .map_err(|cause| failed_construct("Failed to construct kafka consumer", cause))?;
+        let mut consumer = Consumer::new(config, "verifiable-consumer", endpoints, fork(rng));
+        tell(terminal.now, "startup_complete", "", terminal.out);
+        let topic = arguments.value("--topic").unwrap_or_default();
+        consumer.subscribe(Subscription::Topics(vec![topic.into()])).map_err(Exception::from)?;
+        Ok(VerifiableConsumer {
+            consumer,
+            max_messages: i64::from(max_messages),
+            verbose: arguments.has("--verbose"),
+            consumed: 0,
+            committing: None,
+            stop_asked: false,
+            closing: None,
+            told: 0,
+        })
     }
 
     /// Whether there is more to do.
