@@ -9,6 +9,7 @@ mod cluster;
 mod configs;
 mod fetch;
 mod groups;
+mod leaders;
 mod offsets;
 mod partitions;
 mod quotas;

@@ -6,7 +6,7 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use wire::ApiKey;
@@ -16,8 +16,9 @@ use wire::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
-use wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use wire::messages::metadata_request::MetadataRequest;
 
+use super::leaders;
 use super::{
     Admin, AdminResult, Answer, CallId, Each, Link, NextRequest, OffsetInfo, Op, Route, Step, all_failed,
 };
@@ -94,17 +95,7 @@ impl Op for Lookup {
     }
 
     fn send(&self, link: Link<'_>) {
-        let mut topics: Vec<&str> = self.partitions.keys().map(|partition| &*partition.topic).collect();
-        topics.dedup();
-        let topic = |name: &str| MetadataRequestTopic {
-            name: Some(Cow::Owned(name.to_string())),
-            ..MetadataRequestTopic::default()
-        };
-        link.send(&MetadataRequest {
-            topics: Some(topics.into_iter().map(topic).collect()),
-            allow_auto_topic_creation: false,
-            ..MetadataRequest::default()
-        });
+        leaders::ask(self.partitions.keys(), link);
     }
 
     fn answered(&mut self, answer: &Answer<'_>) -> Step {
@@ -116,21 +107,14 @@ impl Op for Lookup {
         let mut failed: BTreeMap<TopicPartition, ClientError> = BTreeMap::new();
         let mut retry: BTreeMap<TopicPartition, i64> = BTreeMap::new();
         for (partition, &at) in &self.partitions {
-            let topic = response.topics.iter().find(|topic| topic.name.as_deref() == Some(&*partition.topic));
-            let code =
-                topic.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |topic| ErrorCode(topic.error_code));
-            let told = topic
-                .and_then(|topic| topic.partitions.iter().find(|p| p.partition_index == partition.partition));
-            match (code, told) {
-                (ErrorCode::NONE, Some(told)) if told.error_code == 0 && told.leader_id >= 0 => {
-                    by_leader.entry(told.leader_id).or_default().insert(partition.clone(), at);
-                }
-                (ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION, _) => {
+            match leaders::leader_of(&response, partition) {
+                Ok(leader) => drop(by_leader.entry(leader).or_default().insert(partition.clone(), at)),
+                Err(code @ (ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::INVALID_TOPIC_EXCEPTION)) => {
                     failed.insert(partition.clone(), ClientError::from_code(code, None));
                 }
                 // No leader yet, a new topic that this broker has not heard of, a partition that is being added:
                 // each may be otherwise in a moment.
-                _ => drop(retry.insert(partition.clone(), at)),
+                Err(_) => drop(retry.insert(partition.clone(), at)),
             }
         }
         let mut next: Vec<NextRequest> =

@@ -20,11 +20,12 @@ use wire::messages::describe_transactions_request::DescribeTransactionsRequest;
 use wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use wire::messages::init_producer_id_request::InitProducerIdRequest;
 use wire::messages::list_transactions_request::ListTransactionsRequest;
-use wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use wire::messages::metadata_request::MetadataRequest;
 use wire::messages::write_txn_markers_request::{
     WritableTxnMarker, WritableTxnMarkerTopic, WriteTxnMarkersRequest,
 };
 
+use super::leaders;
 use super::{Admin, AdminResult, Answer, CallId, Each, Link, NextRequest, Op, Route, Step, all_failed};
 use crate::error::ClientError;
 use crate::event::TopicPartition;
@@ -513,17 +514,7 @@ impl Op for FindLeaders {
     }
 
     fn send(&self, link: Link<'_>) {
-        let mut topics: Vec<&str> = self.partitions.iter().map(|partition| &*partition.topic).collect();
-        topics.dedup();
-        let topic = |name: &str| MetadataRequestTopic {
-            name: Some(Cow::Owned(name.to_string())),
-            ..MetadataRequestTopic::default()
-        };
-        link.send(&MetadataRequest {
-            topics: Some(topics.into_iter().map(topic).collect()),
-            allow_auto_topic_creation: false,
-            ..MetadataRequest::default()
-        });
+        leaders::ask(self.partitions.iter(), link);
     }
 
     fn answered(&mut self, answer: &Answer<'_>) -> Step {
@@ -533,24 +524,10 @@ impl Op for FindLeaders {
         };
         let mut by_leader: BTreeMap<i32, Vec<TopicPartition>> = BTreeMap::new();
         for partition in &self.partitions {
-            let topic = response.topics.iter().find(|topic| topic.name.as_deref() == Some(&*partition.topic));
-            let code =
-                topic.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |topic| ErrorCode(topic.error_code));
-            let told =
-                topic.and_then(|t| t.partitions.iter().find(|p| p.partition_index == partition.partition));
-            match (code, told) {
-                (ErrorCode::NONE, Some(told)) if told.error_code == 0 && told.leader_id >= 0 => {
-                    by_leader.entry(told.leader_id).or_default().push(partition.clone());
-                }
-                (ErrorCode::NONE, Some(_)) => {
-                    return Step::Failed(ClientError::from_code(ErrorCode::LEADER_NOT_AVAILABLE, None));
-                }
-                // A partition that is not there may be on its way; all are looked up together again.
-                (ErrorCode::NONE, None) => {
-                    let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-                    return Step::Failed(ClientError::from_code(code, None));
-                }
-                (code, _) => return Step::Failed(ClientError::from_code(code, None)),
+            match leaders::leader_of(&response, partition) {
+                Ok(leader) => by_leader.entry(leader).or_default().push(partition.clone()),
+                // What is not there may be on its way; all are looked up together again.
+                Err(code) => return Step::Failed(ClientError::from_code(code, None)),
             }
         }
         let next = by_leader.into_iter().map(|(leader, of_it)| self.wanted.fulfil(leader, of_it)).collect();
