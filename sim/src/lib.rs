@@ -13,6 +13,8 @@ pub mod checkers;
 #[cfg(madsim)]
 pub mod cli;
 #[cfg(madsim)]
+pub mod edn;
+#[cfg(madsim)]
 pub mod mutants;
 #[cfg(madsim)]
 pub mod runner;

@@ -5,6 +5,7 @@
 
 pub mod groups;
 pub mod history;
+pub mod jepsen;
 pub mod promise;
 pub mod quorum;
 pub mod replicas;

@@ -5,6 +5,7 @@
 //! stopped on an assertion; 130 interrupted.
 
 mod builtin;
+mod check;
 mod list;
 mod record;
 mod replay;
@@ -41,6 +42,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Run a scenario over many seeds, all its variants
     Sweep(sweep::SweepArgs),
+    /// Look for the anomalies of Jepsen's Kafka workload in a history from elsewhere
+    Check(check::CheckArgs),
     /// List the scenarios that come with Highwater
     Scenarios,
     /// Print the JSON Schema of scenario files, for editors
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Sweep(args)) => sweep::sweep(&args),
+        Some(Command::Check(args)) => check::check(&args),
         Some(Command::Scenarios) => list::list(),
         Some(Command::Schema) => {
             print(&(serde_json::to_string_pretty(&scenario::format::schema()).expect("plain JSON") + "\n"))

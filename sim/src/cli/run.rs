@@ -36,6 +36,9 @@ pub struct RunArgs {
     /// Write the nodes' disks as they are at the end into this directory
     #[arg(long, value_name = "DIR")]
     pub keep_disks: Option<PathBuf>,
+    /// Write the clients' history in the form that Jepsen's Kafka checker and `highwater check` read
+    #[arg(long, value_name = "FILE")]
+    pub edn: Option<PathBuf>,
     /// Write one line for each item of the digest into this file
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
@@ -62,7 +65,8 @@ pub fn run(args: &RunArgs) -> u8 {
         trace: args.trace.is_some(),
         reproduce: reproduce(args, seed),
     };
-    let outcome = match runner::run(&scenario, &options) {
+    let run = if args.edn.is_some() { runner::run_with_history } else { runner::run };
+    let outcome = match run(&scenario, &options) {
         Ok(outcome) => outcome,
         Err(why) => return refuse(&format!("error: {why}")),
     };
@@ -125,6 +129,9 @@ fn write_files(args: &RunArgs, text: &str, overrides: Vec<String>, outcome: &Out
             trail: outcome.trail.clone(),
         };
         std::fs::write(path, record.to_text()).map_err(fail(path))?;
+    }
+    if let (Some(path), Some(history)) = (&args.edn, &outcome.edn) {
+        std::fs::write(path, history).map_err(fail(path))?;
     }
     if let Some(path) = &args.trace {
         std::fs::write(path, outcome.trace.join("\n") + "\n").map_err(fail(path))?;

@@ -6,6 +6,7 @@
 pub mod build;
 mod command;
 pub mod evaluate;
+mod export;
 mod faults;
 mod finish;
 pub mod groups;
@@ -49,22 +50,34 @@ pub struct Outcome {
     pub trail: DigestTrail,
     /// A line for each item of the digest, if that was asked for.
     pub trace: Vec<String>,
+    /// The clients' history as EDN, if that was asked for.
+    pub edn: Option<String>,
 }
 
 /// Runs a scenario once. An error is a world that cannot be built or files that cannot be written.
 pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
+    run_player(scenario, options, Player::new(Arc::new(scenario.clone()), options.seed))
+}
+
+/// The same, and keeps the clients' history.
+pub fn run_with_history(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
+    let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
+    player.observer.keep_history(export::Export::new(scenario, options.seed));
+    run_player(scenario, options, player)
+}
+
+fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Result<Outcome, String> {
     let taken = stopwatch();
     let mut world = build::world(scenario, options.seed)?;
     if options.trace {
         world.start_trace();
     }
-    let player = Player::new(Arc::new(scenario.clone()), options.seed);
     let told = world::run(world, async move |stage| {
         let mut player = player;
         let ended = tell(&mut player, stage).await;
         (player, ended)
     });
-    let (mut world, (player, ended)) = told.map_err(|crash| crash.to_string())?;
+    let (mut world, (mut player, ended)) = told.map_err(|crash| crash.to_string())?;
     if let Some(dir) = &options.keep_disks {
         keep_disks(&world, scenario, dir)?;
     }
@@ -75,7 +88,7 @@ pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String>
     };
     let trace = trace.iter().map(|item| item.line(&name(item.proc))).collect();
     let report = report(scenario, options, &world, &player, ended, &trail, taken());
-    Ok(Outcome { report, trail, trace })
+    Ok(Outcome { report, trail, trace, edn: player.observer.take_history() })
 }
 
 /// Says how many seconds of real time have passed since it was made.

@@ -12,6 +12,7 @@ use client::event::TransactionEnd;
 use client::{ClientEvent, Fate, Made, Polled, ResetReason};
 use reports::{TimelineEntry, Tone};
 
+use super::export::Export;
 use super::groups::{Coordinated, Processing};
 use super::narrator;
 use super::stats::ClientStats;
@@ -146,6 +147,8 @@ pub struct Observer {
     warned: BTreeSet<(String, String)>,
     /// What is being heard; its memory is used again.
     happened: Vec<Happened>,
+    /// The clients' history for other checkers, if it is asked for.
+    export: Option<Box<Export>>,
 }
 
 impl Observer {
@@ -201,7 +204,18 @@ impl Observer {
             told: false,
             warned: BTreeSet::new(),
             happened: Vec::new(),
+            export: None,
         }
+    }
+
+    /// From now on the clients' history is kept, to be written as a file.
+    pub fn keep_history(&mut self, export: Export) {
+        self.export = Some(Box::new(export));
+    }
+
+    /// The clients' history as EDN, if it was kept.
+    pub fn take_history(&mut self) -> Option<String> {
+        self.export.take().map(|export| export.to_edn(self.origin.0))
     }
 
     fn know(&mut self, proc: ProcId, name: &str, role: Role) {
@@ -236,6 +250,9 @@ impl Observer {
             _ => None,
         };
         self.processing.worker(role.own, group);
+        if let Some(export) = &mut self.export {
+            export.client(role.own, name, client);
+        }
         self.know(proc, name, Role::Client(role));
     }
 
@@ -371,7 +388,7 @@ impl Observer {
         match (what, role) {
             (What::Node(event), Role::Node(id)) => self.node_event(world, *at, proc, &name, id, event),
             (What::Client(event), Role::Client(role)) => self.client_event(*at, &name, role, event),
-            (What::Client(event), Role::Reader) => self.reader_event(event),
+            (What::Client(event), Role::Reader) => self.reader_event(*at, event),
             (What::Stdout(text), _) => self.consoles.entry(proc).or_default().stdout.push_str(text),
             (What::Stderr(text), _) => self.consoles.entry(proc).or_default().stderr.push_str(text),
             (What::Proc(event), role) => self.proc_event(*at, &name, role, event),
@@ -410,12 +427,19 @@ impl Observer {
         if let Role::Client(role) = role
             && matches!(event, ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::PowerLost { .. })
         {
+            if let Some(export) = &mut self.export {
+                export.gone(at.0, role.own);
+            }
             self.transactions.ended(role.own, TransactionFate::Open);
             // What was done until then was done.
             self.pass_to(at);
             self.processing.gone(role.own);
             self.groups.gone(role.own);
             self.clients[role.own].owned.clear();
+        }
+        if let (Role::Client(role), ProcEvent::Started { .. }, Some(export)) = (role, event, &mut self.export)
+        {
+            export.started(at.0, role.own);
         }
         let tone = match event {
             ProcEvent::Killed
@@ -564,6 +588,9 @@ impl Observer {
     }
 
     fn client_event(&mut self, at: SimTime, name: &str, role: ClientRole, event: &ClientEvent) {
+        if let Some(export) = &mut self.export {
+            export.hear(at.0, role.own, event);
+        }
         match event {
             ClientEvent::MessagesMade { first, count, .. } => {
                 self.clients[role.own].made = first + u64::from(*count);
@@ -681,7 +708,10 @@ impl Observer {
         }
     }
 
-    fn reader_event(&mut self, event: &ClientEvent) {
+    fn reader_event(&mut self, at: SimTime, event: &ClientEvent) {
+        if let Some(export) = &mut self.export {
+            export.hear_reader(at.0, event);
+        }
         match event {
             ClientEvent::PositionReset { partition, to, .. } => {
                 let read = self.final_read(partition);
