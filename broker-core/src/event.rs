@@ -206,6 +206,13 @@ pub enum Event {
         /// The log end offset after.
         to: i64,
     },
+    /// The voters of the quorum, as this node's metadata log has them, are others than before.
+    VotersChanged {
+        /// Where the log says so; -1 if a snapshot does with which the disk was formatted, or the configuration.
+        offset: i64,
+        /// Their ids, ascending.
+        voters: Vec<i32>,
+    },
     /// A snapshot of the metadata was written.
     SnapshotWritten {
         /// It contains all below this offset.

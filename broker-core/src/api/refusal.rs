@@ -124,6 +124,19 @@ fn answer_as_a_whole(ctx: &mut Ctx<'_>, token: RequestToken, error: ErrorCode) {
                 m::DescribeQuorumResponse { error_code: code, error_message, ..Default::default() };
             net.respond(out, token, &response);
         }
+        ApiKey::AddRaftVoter => {
+            let response =
+                m::AddRaftVoterResponse { error_code: code, error_message: message(), ..Default::default() };
+            net.respond(out, token, &response);
+        }
+        ApiKey::RemoveRaftVoter => {
+            let response = m::RemoveRaftVoterResponse {
+                error_code: code,
+                error_message: message(),
+                ..Default::default()
+            };
+            net.respond(out, token, &response);
+        }
         ApiKey::UpdateFeatures => {
             let response = m::UpdateFeaturesResponse {
                 error_code: code,

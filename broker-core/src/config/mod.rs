@@ -83,6 +83,8 @@ pub struct QuorumConfig {
     pub voters: Vec<Voter>,
     /// `controller.quorum.bootstrap.servers`.
     pub bootstrap_servers: Vec<Endpoint>,
+    /// `controller.quorum.auto.join.enable`.
+    pub auto_join: bool,
     /// `controller.quorum.election.timeout.ms`.
     pub election_timeout: Nanos,
     /// `controller.quorum.election.backoff.max.ms`.
@@ -471,6 +473,7 @@ impl Raw<'_> {
         Ok(QuorumConfig {
             voters: listeners::parse_voters(&self.list("controller.quorum.voters"))?,
             bootstrap_servers: listeners::parse_servers(&self.list("controller.quorum.bootstrap.servers"))?,
+            auto_join: self.flag("controller.quorum.auto.join.enable"),
             election_timeout: self.millis("controller.quorum.election.timeout.ms"),
             election_backoff_max: self.millis("controller.quorum.election.backoff.max.ms"),
             fetch_timeout: self.millis("controller.quorum.fetch.timeout.ms"),

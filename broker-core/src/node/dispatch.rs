@@ -220,6 +220,15 @@ impl Core {
             ApiKey::DescribeQuorum => {
                 self.raft.handle_describe_quorum(ctx, token, &decode::<DescribeQuorumRequest<'_>>(r, v)?);
             }
+            ApiKey::AddRaftVoter => {
+                self.raft.handle_add_voter(ctx, token, &decode::<AddRaftVoterRequest<'_>>(r, v)?);
+            }
+            ApiKey::RemoveRaftVoter => {
+                self.raft.handle_remove_voter(ctx, token, &decode::<RemoveRaftVoterRequest<'_>>(r, v)?);
+            }
+            ApiKey::UpdateRaftVoter => {
+                self.raft.handle_update_voter(ctx, token, &decode::<UpdateRaftVoterRequest<'_>>(r, v)?);
+            }
             ApiKey::Envelope => self.envelope(ctx, token, &decode::<EnvelopeRequest<'_>>(r, v)?)?,
             key if Controller::serves(key) => {
                 let role = self.controller.as_mut().expect("only a controller has a controller's listener");

@@ -63,12 +63,9 @@ impl Accumulator {
         self.drain_at
     }
 
-    /// The control batch that begins the epoch stands in the log, up to `next_offset`.
-    pub(super) fn epoch_started(&mut self, next_offset: i64) {
-        assert!(
-            self.open.is_none() && self.completed.is_empty(),
-            "records stand before the epoch's first batch"
-        );
+    /// A control batch stands in the log, up to `next_offset`.
+    pub(super) fn control_appended(&mut self, next_offset: i64) {
+        assert!(self.open.is_none() && self.completed.is_empty(), "records stand before a control batch");
         self.next_offset = next_offset;
     }
 

@@ -21,6 +21,12 @@ pub struct RaftConfig {
     pub cluster_id: String,
     /// Whether this node may vote one day (it has the controller role): then it flushes before it fetches.
     pub can_become_voter: bool,
+    /// The name of the listener on which the quorum talks.
+    pub listener_name: Arc<str>,
+    /// Where this node listens for the quorum, if it has the controller role.
+    pub listeners: Vec<(Arc<str>, Endpoint)>,
+    /// `controller.quorum.auto.join.enable`.
+    pub auto_join: bool,
     /// `controller.quorum.voters`; empty if the voters are in the log.
     pub voters: VoterSet,
     /// `controller.quorum.bootstrap.servers`: whom to ask for the leader while no voter is known.
@@ -64,7 +70,8 @@ impl RaftConfig {
     pub fn new(config: &NodeConfig, cluster_id: &str, directory_id: Uuid) -> RaftConfig {
         let names =
             config.given.get("controller.listener.names").map_or("CONTROLLER", |names| names.as_str());
-        let listener: Arc<str> = Arc::from(names.split(',').next().unwrap_or("CONTROLLER").trim());
+        let listener: Arc<str> =
+            Arc::from(names.split(',').next().unwrap_or("CONTROLLER").trim().to_uppercase());
         let voters: Vec<_> = config.quorum.voters.iter().map(|v| (v.id, v.endpoint.clone())).collect();
         RaftConfig {
             node_id: config.node_id,
@@ -72,6 +79,14 @@ impl RaftConfig {
             cluster_id: cluster_id.to_string(),
             can_become_voter: config.roles.controller,
             voters: VoterSet::from_static(&listener, &voters),
+            listeners: config
+                .advertised
+                .iter()
+                .filter(|it| it.controller)
+                .map(|it| (Arc::from(it.name.as_str()), it.endpoint.clone()))
+                .collect(),
+            listener_name: listener,
+            auto_join: config.quorum.auto_join,
             bootstrap_servers: config.quorum.bootstrap_servers.clone(),
             dir: config.metadata.dir.clone(),
             segment_bytes: config.metadata.segment_bytes.clamp(1, i64::from(i32::MAX)) as u32,

@@ -297,6 +297,10 @@ impl Raft {
             self.become_resigned(io, "shutdown");
             return true;
         }
+        if leader.is_removed {
+            self.become_resigned(io, "the leader is not in the committed voter set");
+            return true;
+        }
         if leader.check_quorum_deadline.is_some_and(|at| io.now.mono >= at) {
             self.become_resigned(io, "did not receive fetch request from the majority of the voters");
             return true;
@@ -304,6 +308,7 @@ impl Raft {
         if !leader.epoch_started && !self.start_epoch(io) {
             return false;
         }
+        self.expire_change(io.now.mono);
         let Role::Leader(leader) = &mut self.quorum.role else { return false };
         if leader.accumulator.drain_at().is_some_and(|at| io.now.mono >= at) {
             self.drain_accumulator(io);
@@ -423,8 +428,7 @@ impl Raft {
     /// A pre-vote was lost: back to the leader, if there is one, or waits for another.
     fn lose_pre_vote(&mut self, io: &mut Io<'_>) {
         let (epoch, leader) = (self.quorum.epoch(), self.quorum.leader());
-        match leader.filter(|id| *id != self.config.node_id && self.quorum.voters.last().node(*id).is_some())
-        {
+        match leader.filter(|id| *id != self.config.node_id && self.endpoint_of(*id).is_some()) {
             Some(leader) => self.become_follower(io, epoch, leader),
             None => self.become_unattached(io, epoch, leader),
         }
@@ -433,6 +437,7 @@ impl Raft {
     /// Whoever waits at a leader that is one no more is sent on; answers to what was asked before are not wanted.
     fn transitioned(&mut self, io: &mut Io<'_>) {
         if !self.quorum.is_leader() {
+            self.end_change(ErrorCode::NOT_LEADER_OR_FOLLOWER, None);
             self.send_parked_away();
             self.uncommitted.clear();
         }
@@ -480,9 +485,11 @@ impl Raft {
         let voters = self.quorum.voters.last();
         let mut control = alloc::vec![leader_change(self.config.node_id, voters, &leader.granting)];
         // Voters that stand in a bootstrap snapshot only have to be in the log: snapshots of it are not replicated.
-        if self.quorum.voters.kraft_version() >= 1 && self.quorum.voters.last_offset() == Some(-1) {
+        // So does what the leader says of itself.
+        let outdated = self.quorum.voters.last_offset() == Some(-1) || self.is_known_otherwise();
+        if self.quorum.voters.kraft_version() >= 1 && outdated {
             control.push(kraft_version(self.quorum.voters.kraft_version()));
-            control.push(voters_record(voters));
+            control.push(voters_record(&voters.with(self.local_node())));
         }
         let batch = control_batch(io.codecs, base_offset, epoch, io.now.wall_ms, &control);
         let batch = batch.expect("an uncompressed batch below the limit");
@@ -491,15 +498,16 @@ impl Raft {
         }
         if let Role::Leader(leader) = &mut self.quorum.role {
             leader.epoch_started = true;
-            leader.set_voters(self.quorum.voters.last());
-            leader.accumulator.epoch_started(base_offset + control.len() as i64);
+            leader.set_voters(self.quorum.voters.last(), io.now.mono);
+            leader.accumulator.control_appended(base_offset + control.len() as i64);
         }
         self.append_to_log(io, base_offset, &batch.into());
+        self.tell_of_voters(io);
         self.leader_log_grew(io);
         true
     }
 
-    fn drain_accumulator(&mut self, io: &mut Io<'_>) {
+    pub(super) fn drain_accumulator(&mut self, io: &mut Io<'_>) {
         let Role::Leader(leader) = &mut self.quorum.role else { panic!("only a leader appends") };
         for batch in leader.accumulator.drain(io.codecs) {
             let (base_offset, bytes) = (batch.base_offset, batch.bytes.clone());
@@ -509,7 +517,7 @@ impl Raft {
         self.leader_log_grew(io);
     }
 
-    fn append_to_log(&mut self, io: &mut Io<'_>, base_offset: i64, batch: &wire::Rope) {
+    pub(super) fn append_to_log(&mut self, io: &mut Io<'_>, base_offset: i64, batch: &wire::Rope) {
         let epoch = self.quorum.epoch();
         match self.log.append_as_leader(io.now, io.disk, io.codecs, batch, epoch) {
             Ok(info) => {
@@ -525,7 +533,7 @@ impl Raft {
     }
 
     /// Counts the leader's own log end, then flushes: parked fetches need not wait for its disk.
-    fn leader_log_grew(&mut self, io: &mut Io<'_>) {
+    pub(super) fn leader_log_grew(&mut self, io: &mut Io<'_>) {
         let (end, high_watermark) = (self.log.end_offset(), self.quorum.high_watermark);
         let Role::Leader(leader) = &mut self.quorum.role else { panic!("only a leader appends") };
         if let Some(high_watermark) = leader.local_end_offset(end, high_watermark) {

@@ -223,7 +223,7 @@ impl Raft {
 /// The follower's side.
 impl Raft {
     pub(super) fn poll_follower(&mut self, io: &mut Io<'_>) -> bool {
-        let Role::Follower { leader, fetch_deadline, fetching_snapshot, .. } = &self.quorum.role else {
+        let Role::Follower { leader, fetch_deadline, .. } = &self.quorum.role else {
             return false;
         };
         if self.shutdown.is_some() {
@@ -234,6 +234,10 @@ impl Raft {
             return true;
         }
         let leader = *leader;
+        if self.maybe_ask_for_change(io) {
+            return false;
+        }
+        let Role::Follower { fetching_snapshot, .. } = &self.quorum.role else { return false };
         if self.requests.has_in_flight() {
             return false;
         }
@@ -342,6 +346,7 @@ impl Raft {
             return false;
         }
         self.quorum.voters.truncate_new(to);
+        self.tell_of_voters(io);
         if self.must_flush() {
             self.log.flush(io.now, io.disk);
         }
@@ -390,6 +395,7 @@ impl Raft {
         if let Err(error) = read {
             self.warn(io, || format!("a control record of the metadata log: {error}"));
         }
+        self.tell_of_voters(io);
         tell_of_append(io, records, base_offset);
         if self.must_flush() {
             self.log.flush(io.now, io.disk);
@@ -409,6 +415,9 @@ impl Raft {
         self.quorum.high_watermark = Some(high_watermark);
         self.log.update_high_watermark(high_watermark.max(self.log.high_watermark()));
         io.out.event(|| Event::MetadataCommitted { high_watermark });
+        if self.quorum.is_leader() {
+            self.voters_committed();
+        }
         self.signal_committed(io, high_watermark);
         self.fire_leader_change();
     }

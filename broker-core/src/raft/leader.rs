@@ -66,6 +66,8 @@ pub(super) struct LeaderState {
     pub(super) epoch_start_offset: i64,
     /// Who voted for it, ascending.
     pub(super) granting: Vec<i32>,
+    /// Whether it is committed that this replica does not vote: it resigns.
+    pub(super) is_removed: bool,
     /// Whether the first batch of the epoch is appended: only after the epoch is durable.
     pub(super) epoch_started: bool,
     pub(super) accumulator: Accumulator,
@@ -99,6 +101,7 @@ impl LeaderState {
             local,
             epoch_start_offset,
             granting,
+            is_removed: false,
             epoch_started: false,
             accumulator: Accumulator::new(epoch, epoch_start_offset),
             voters: voters.nodes().iter().map(|node| ReplicaProgress::new(node.key)).collect(),
@@ -177,8 +180,15 @@ impl LeaderState {
         others.into_iter().map(|voter| voter.key).collect()
     }
 
+    /// Whether an observer has had all that the leader had, and has fetched since a time of the wall clock.
+    pub(super) fn is_caught_up(&self, observer: ReplicaKey, since_ms: i64) -> bool {
+        self.observers.get(&observer).is_some_and(|progress| {
+            progress.last_caught_up_ms > 0 && progress.last_fetch_ms > 0 && progress.last_fetch_ms > since_ms
+        })
+    }
+
     /// The voter set changed: progress is kept by replica; who is no voter any more is an observer.
-    pub(super) fn set_voters(&mut self, voters: &VoterSet) {
+    pub(super) fn set_voters(&mut self, voters: &VoterSet, now: Instant) {
         let mut old: Vec<_> = core::mem::take(&mut self.voters);
         for node in voters.nodes() {
             let known =
@@ -192,6 +202,15 @@ impl LeaderState {
         }
         for progress in old {
             self.observers.entry(progress.key).or_insert(progress);
+        }
+        self.fetched_voters.retain(|id| self.voters.iter().any(|voter| voter.key.id == *id));
+        let alone = self.voters.len() == 1 && self.voter(self.local).is_some();
+        let (quorum_timeout, begin_interval) = (self.check_quorum_timeout, self.begin_quorum_interval);
+        if alone {
+            (self.check_quorum_deadline, self.begin_quorum_deadline) = (None, None);
+        } else {
+            self.check_quorum_deadline.get_or_insert(now + quorum_timeout);
+            self.begin_quorum_deadline.get_or_insert(now + begin_interval);
         }
     }
 

@@ -25,12 +25,15 @@
 //! right moment committed records can be lost.
 
 mod accumulator;
+mod change_rpc;
+mod changes;
 mod config;
 mod election;
 mod fetch;
 pub mod format;
 mod leader;
 mod log;
+mod open;
 pub mod quorum_state_file;
 mod records;
 mod requests;
@@ -68,9 +71,11 @@ pub use self::state::OffsetAndEpoch;
 pub use self::voters::{ReplicaKey, VoterNode, VoterSet};
 
 use self::accumulator::CompletedBatch;
+use self::changes::VoterChange;
 use self::fetch::ParkedFetch;
 use self::log::MetadataLog;
-use self::quorum_state_file::{ElectionState, FILE_NAME, QuorumStateError};
+use self::open::{FIRST_BOOTSTRAP_PEER, bootstrap_peers, read_election_state, read_voters};
+use self::quorum_state_file::{FILE_NAME, QuorumStateError};
 use self::requests::RequestManager;
 use self::rpc::{Request, Response, Writing};
 use self::snapshot::WritingSnapshot;
@@ -210,6 +215,10 @@ enum Api {
     EndQuorumEpoch,
     Fetch,
     FetchSnapshot,
+    ApiVersions,
+    AddVoter,
+    RemoveVoter,
+    UpdateVoter,
 }
 
 /// What a replica may use while it handles an input: the part of the node's `Ctx` below the connections.
@@ -255,6 +264,10 @@ pub struct Raft {
     log: MetadataLog,
     requests: RequestManager,
     parked: Vec<ParkedFetch>,
+    /// The change of the voters that this leader has taken on.
+    change: Option<VoterChange>,
+    /// The offset of the voters that were last reported.
+    told_voters: Option<i64>,
     /// Own batches that are not committed: their records need not be read again.
     uncommitted: VecDeque<CompletedBatch>,
     /// Where the next signal of a commit begins; absent before the first.
@@ -306,13 +319,15 @@ impl Raft {
             log.flush(now, disk);
         }
         let mut raft = Raft {
-            bootstrap: bootstrap_peers(&config, quorum.voters.last()),
+            bootstrap: bootstrap_peers(&config),
             learned: BTreeMap::new(),
             requests: RequestManager::new(config.retry_backoff),
+            told_voters: quorum.voters.last_offset(),
             config,
             quorum,
             log,
             parked: Vec::new(),
+            change: None,
             uncommitted: VecDeque::new(),
             next_committed: None,
             last_committed_timestamp: 0,
@@ -350,6 +365,12 @@ impl Raft {
         token: RequestToken,
         request: &m::BeginQuorumEpochRequest<'_>,
     ) {
+        // A leader that became a voter lately is where nobody says but itself.
+        let leader = request.topics.first().and_then(|t| t.partitions.first()).map_or(-1, |p| p.leader_id);
+        let listener = self.config.listener_name.clone();
+        for at in request.leader_endpoints.iter().filter(|at| at.name == *listener) {
+            self.learn_endpoint(leader, &at.host, at.port);
+        }
         let request = rpc::read_begin_quorum_epoch(request, &self.config.cluster_id);
         self.handle_request(ctx, token, request);
     }
@@ -391,9 +412,7 @@ impl Raft {
     ) {
         let request = rpc::read_describe_quorum(request);
         if let Err(error) = request {
-            let voters = self.quorum.voters.last();
-            let writing = Writing { cluster_id: &self.config.cluster_id, voters };
-            let response = writing.describe_quorum_response(token.version, error, None);
+            let response = self.writing().describe_quorum_response(token.version, error, None);
             return ctx.net.respond(ctx.out, token, &response);
         }
         self.handle_request(ctx, token, request);
@@ -637,6 +656,9 @@ impl Raft {
         loop {
             while !self.failed && !self.is_blocked() && self.poll(io) {}
             self.complete_parked(io);
+            if !self.failed && !self.is_blocked() && self.is_removed_leader() {
+                continue; // a fetch that had waited committed it
+            }
             self.persist(io.disk);
             if self.failed || self.is_blocked() {
                 return;
@@ -657,7 +679,12 @@ impl Raft {
                 }
                 let useful = match response {
                     Some(response) => self.answered(io, call, response),
-                    None => false,
+                    None => {
+                        if call.api == Api::ApiVersions {
+                            self.versions_unanswered(io, call.peer);
+                        }
+                        false
+                    }
                 };
                 self.requests.answered(call.peer, call.call, useful, io.now.mono);
             }
@@ -675,6 +702,16 @@ impl Raft {
             },
             Request::FetchSnapshot(fetch) => self.answer_fetch_snapshot(io, &fetch),
             Request::DescribeQuorum => self.answer_describe_quorum(io),
+            Request::AddVoter(add) => match self.answer_add_voter(io, token, add) {
+                Some(response) => response,
+                None => return,
+            },
+            Request::RemoveVoter(remove) => match self.answer_remove_voter(io, token, &remove) {
+                Some(response) => response,
+                None => return,
+            },
+            Request::UpdateVoter(update) => self.answer_update_voter(io, update),
+            Request::ApiVersions => panic!("a node answers to ApiVersions, not its quorum"),
         };
         self.outbox.push(Effect::Reply(token, response));
     }
@@ -689,6 +726,11 @@ impl Raft {
             Response::Fetch(standing, fetched) => self.fetch_answered(io, standing, fetched),
             Response::FetchSnapshot(standing, chunk) => self.fetch_snapshot_answered(io, standing, chunk),
             Response::DescribeQuorum(..) => false,
+            Response::AddVoter(error, _) | Response::RemoveVoter(error, _) => {
+                self.change_answered(io, call, error)
+            }
+            Response::UpdateVoter(standing) => self.update_answered(io, standing),
+            Response::Versions(versions) => self.versions_answered(io, call.peer, versions),
         }
     }
 
@@ -751,6 +793,10 @@ impl Raft {
             Request::EndQuorumEpoch(_) => Api::EndQuorumEpoch,
             Request::Fetch(_) => Api::Fetch,
             Request::FetchSnapshot(_) => Api::FetchSnapshot,
+            Request::ApiVersions => Api::ApiVersions,
+            Request::AddVoter(_) => Api::AddVoter,
+            Request::RemoveVoter(_) => Api::RemoveVoter,
+            Request::UpdateVoter(_) => Api::UpdateVoter,
             Request::DescribeQuorum => panic!("a replica describes the quorum only when asked"),
         };
         let call = self.requests.sent(peer);
@@ -761,7 +807,9 @@ impl Raft {
     /// Where a peer is: the metadata log names the voters, peers the leader, the configuration the bootstrap servers.
     fn endpoint_of(&self, peer: i32) -> Option<&Endpoint> {
         if peer > FIRST_BOOTSTRAP_PEER {
-            return self.quorum.voters.last().endpoint(peer).or_else(|| self.learned.get(&peer));
+            let joining = self.change.as_ref().and_then(|change| change.listeners_of(peer)?.first());
+            let known = self.quorum.voters.last().endpoint(peer).or(joining.map(|(_, at)| at));
+            return known.or_else(|| self.learned.get(&peer));
         }
         self.config.bootstrap_servers.get((FIRST_BOOTSTRAP_PEER - peer) as usize)
     }
@@ -827,6 +875,9 @@ impl Raft {
             Role::Prospective { deadline, .. }
             | Role::Candidate { deadline, .. }
             | Role::Resigned { deadline, .. } => Some(*deadline),
+            Role::Follower { fetch_deadline, ask_at, .. } if *ask_at > now => {
+                Some(if self.wants_change() { *ask_at.min(fetch_deadline) } else { *fetch_deadline })
+            }
             Role::Follower { fetch_deadline, .. } => Some(*fetch_deadline),
             // The disk lets the epoch start, not the clock: nothing else is done before.
             Role::Leader(leader) if !leader.epoch_started => return leader.check_quorum_deadline,
@@ -836,6 +887,7 @@ impl Raft {
                     leader.check_quorum_deadline,
                     leader.begin_quorum_deadline,
                     leader.accumulator.drain_at(),
+                    self.change.as_ref().map(|change| change.deadline),
                 ]
                 .into_iter()
                 .flatten()
@@ -850,7 +902,7 @@ impl Raft {
             return;
         }
         let effects = core::mem::take(&mut self.outbox);
-        let writing = Writing { cluster_id: &self.config.cluster_id, voters: self.quorum.voters.last() };
+        let writing = self.writing();
         for effect in &effects {
             match effect {
                 Effect::Reply(token, response) => transport::reply(ctx, *token, response, &writing),
@@ -862,6 +914,18 @@ impl Raft {
                     transport::send(ctx, *peer, *call, request, &writing, self.config.request_timeout);
                 }
             }
+        }
+    }
+
+    fn writing(&self) -> Writing<'_> {
+        let leader = self.quorum.leader();
+        let own = self.config.listeners.first().map(|(_, at)| at).filter(|_| self.quorum.is_leader());
+        let at = own.or_else(|| leader.and_then(|id| self.endpoint_of(id)));
+        Writing {
+            cluster_id: &self.config.cluster_id,
+            voters: self.quorum.voters.last(),
+            local: &self.config.listeners,
+            leader_at: leader.zip(at),
         }
     }
 
@@ -902,58 +966,4 @@ impl<'a> Io<'a> {
     fn of<'c>(ctx: &'a mut Ctx<'c>) -> Io<'a> {
         Io { now: ctx.now, disk: &mut *ctx.disk, codecs: ctx.codecs, out: &mut *ctx.out, rng: &mut *ctx.rng }
     }
-}
-
-/// The first of the numbers under which bootstrap servers are asked; -1 means no node everywhere.
-const FIRST_BOOTSTRAP_PEER: i32 = -2;
-
-fn bootstrap_peers(config: &RaftConfig, voters: &VoterSet) -> Vec<i32> {
-    if !config.voters.is_empty() {
-        return config.voters.ids().filter(|id| *id != config.node_id).collect();
-    }
-    let own = voters.endpoint(config.node_id);
-    let servers = config.bootstrap_servers.iter().enumerate().filter(|(_, at)| Some(*at) != own);
-    servers.map(|(i, _)| FIRST_BOOTSTRAP_PEER - i as i32).collect()
-}
-
-fn read_election_state(dir: &str, disk: &mut dyn Disk) -> Result<Option<ElectionState>, OpenError> {
-    let path = format!("{dir}/{FILE_NAME}");
-    match disk.read_file(&path) {
-        Ok(bytes) => {
-            let text = core::str::from_utf8(&bytes).map_err(|_| QuorumStateError("not UTF-8".to_string()))?;
-            Ok(Some(ElectionState::parse(text)?))
-        }
-        Err(DiskError::NotFound) => Ok(None),
-        Err(error) => Err(OpenError::Disk { path, error }),
-    }
-}
-
-/// Reads the voters and kraft.version from the latest snapshot and the log behind it.
-fn read_voters(
-    log: &MetadataLog,
-    voters: &mut VoterHistory,
-    disk: &mut dyn Disk,
-    codecs: &dyn Codecs,
-) -> Result<(), OpenError> {
-    let records_error = |error: records::RecordsError| OpenError::Records(error.to_string());
-    if let Some(id) = log.latest_snapshot() {
-        let path = snapshot::SnapshotName::whole(id).path(log.dir());
-        let bytes = snapshot::read_file(disk, &path).map_err(|error| OpenError::Disk { path, error })?;
-        let at = if id.offset == 0 { -1 } else { id.offset - 1 };
-        records::read_control_records(&bytes, codecs, |_, record| voters.learn(at, &record))
-            .map_err(records_error)?;
-    }
-    let mut offset = log.start_offset();
-    while offset < log.end_offset() {
-        let piece = log.read(disk, offset, log.end_offset(), 1 << 20);
-        let piece = piece.map_err(|error| OpenError::Records(error.to_string()))?;
-        records::read_control_records(&piece, codecs, |at, record| voters.learn(at, &record))
-            .map_err(records_error)?;
-        let last = wire::batch::Batches::new(&piece).filter_map(Result::ok).last();
-        let Some(last) = last else {
-            return Err(OpenError::Records(format!("no batch at offset {offset}")));
-        };
-        offset = last.header.next_offset();
-    }
-    Ok(())
 }

@@ -5,12 +5,16 @@
 //! module turns them into Kafka's messages and back, and refuses what speaks of another cluster or partition.
 
 use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use wire::drive::Endpoint;
 use wire::error::ErrorCode;
 use wire::messages as m;
 use wire::{Rope, Uuid};
 
+use super::change_rpc::{AddVoter, RemoveVoter, UpdateVoter, Versions};
 use super::state::OffsetAndEpoch;
 use super::voters::{ReplicaKey, VoterSet};
 
@@ -27,6 +31,12 @@ pub(super) enum Request {
     FetchSnapshot(FetchSnapshot),
     /// Asked by clients and by brokers on their behalf.
     DescribeQuorum,
+    /// Asked by the same, and by a controller that joins.
+    AddVoter(AddVoter),
+    RemoveVoter(RemoveVoter),
+    UpdateVoter(UpdateVoter),
+    /// Asked of a node that is to vote.
+    ApiVersions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,6 +98,11 @@ pub(super) enum Response {
     Fetch(Standing, Fetched),
     FetchSnapshot(Standing, SnapshotChunk),
     DescribeQuorum(ErrorCode, Option<QuorumDescription>),
+    /// With a text that is not the error's own.
+    AddVoter(ErrorCode, Option<String>),
+    RemoveVoter(ErrorCode, Option<String>),
+    UpdateVoter(Standing),
+    Versions(Versions),
 }
 
 /// Where the answering replica stands: every answer says so.
@@ -260,6 +275,10 @@ pub(super) fn read_describe_quorum(request: &m::DescribeQuorumRequest<'_>) -> Re
 pub(super) struct Writing<'a> {
     pub(super) cluster_id: &'a str,
     pub(super) voters: &'a VoterSet,
+    /// This node's own listeners.
+    pub(super) local: &'a [(Arc<str>, Endpoint)],
+    /// Where the leader is, whether it votes or not.
+    pub(super) leader_at: Option<(i32, &'a Endpoint)>,
 }
 
 impl<'a> Writing<'a> {
@@ -286,7 +305,7 @@ impl<'a> Writing<'a> {
 
     pub(super) fn begin_quorum_epoch(&self, begin: &BeginQuorumEpoch) -> m::BeginQuorumEpochRequest<'a> {
         use m::begin_quorum_epoch_request::{LeaderEndpoint, PartitionData, TopicData};
-        let listeners = self.voters.node(begin.leader).map_or(&[][..], |node| &node.listeners);
+        let listeners = self.local;
         m::BeginQuorumEpochRequest {
             cluster_id: Some(Cow::Borrowed(self.cluster_id)),
             voter_id: begin.voter.map_or(-1, |key| key.id),
@@ -312,7 +331,7 @@ impl<'a> Writing<'a> {
 
     pub(super) fn end_quorum_epoch(&self, end: &EndQuorumEpoch) -> m::EndQuorumEpochRequest<'a> {
         use m::end_quorum_epoch_request::{LeaderEndpoint, PartitionData, ReplicaInfo, TopicData};
-        let listeners = self.voters.node(end.leader).map_or(&[][..], |node| &node.listeners);
+        let listeners = self.local;
         let candidate =
             |key: &ReplicaKey| ReplicaInfo { candidate_id: key.id, candidate_directory_id: key.directory_id };
         m::EndQuorumEpochRequest {
@@ -575,10 +594,15 @@ impl<'a> Writing<'a> {
         has_endpoints: bool,
         standing: Standing,
     ) -> impl Iterator<Item = (i32, Cow<'a, str>, u16)> + use<'a> {
-        let voters = self.voters;
         let leader = standing.leader.filter(|_| has_endpoints);
-        let at = leader.and_then(|id| voters.endpoint(id).map(|at| (id, Cow::Borrowed(&*at.host), at.port)));
-        at.into_iter()
+        let at = self.endpoint_of_leader(leader);
+        leader.zip(at).map(|(id, at)| (id, Cow::Borrowed(&*at.host), at.port)).into_iter()
+    }
+
+    /// Where a leader is: perhaps it votes no more, or the log does not say yet that it does.
+    pub(super) fn endpoint_of_leader(&self, leader: Option<i32>) -> Option<&'a Endpoint> {
+        let known = self.leader_at.filter(|(id, _)| Some(*id) == leader).map(|(_, at)| at);
+        known.or_else(|| self.voters.endpoint(leader?))
     }
 }
 

@@ -545,6 +545,7 @@ impl Raft {
             Ok(true) => {
                 self.quorum.voters.clear();
                 control.iter().for_each(|record| self.quorum.voters.learn(id.offset - 1, record));
+                self.tell_of_voters(io);
                 if from > id.offset {
                     io.out.event(|| Event::MetadataTruncated { from, to: id.offset });
                 }

@@ -116,6 +116,8 @@ pub(super) enum Role {
         /// Whether the leader answered a fetch since this replica follows it: then its pre-votes go to nobody.
         has_fetched: bool,
         fetching_snapshot: Option<FetchingSnapshot>,
+        /// When it next asks for a change of the voters, if it wants one.
+        ask_at: Instant,
     },
     Resigned {
         /// Voters that have not acknowledged the resignation.
@@ -420,6 +422,7 @@ impl QuorumState {
             fetch_deadline: now + self.fetch_timeout,
             has_fetched: false,
             fetching_snapshot: None,
+            ask_at: now + self.fetch_timeout,
         }
     }
 

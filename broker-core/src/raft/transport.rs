@@ -1,10 +1,13 @@
 //! The quorum's messages on the node's connections: answers go out, requests go out, answers come in.
 
+use alloc::borrow::Cow;
+
 use wire::drive::Nanos;
 use wire::error::ErrorCode;
 use wire::messages as m;
 use wire::{ApiKey, Message, Reader, Rope};
 
+use super::change_rpc::{self, read_api_versions_response, read_update_voter_response};
 use super::rpc::{self, Request, Response, Writing};
 use super::{Api, RaftCall};
 use crate::ctx::Ctx;
@@ -27,6 +30,20 @@ pub(super) fn reply(ctx: &mut Ctx<'_>, token: RequestToken, response: &Response,
         Response::DescribeQuorum(error, described) => {
             ctx.net.respond(ctx.out, token, &w.describe_quorum_response(v, *error, described.as_ref()));
         }
+        Response::AddVoter(error, text) => {
+            let error_message = text.as_deref().map(Cow::Borrowed);
+            let response =
+                m::AddRaftVoterResponse { error_code: error.0, error_message, ..Default::default() };
+            ctx.net.respond(ctx.out, token, &response);
+        }
+        Response::RemoveVoter(error, text) => {
+            let error_message = text.as_deref().map(Cow::Borrowed);
+            let response =
+                m::RemoveRaftVoterResponse { error_code: error.0, error_message, ..Default::default() };
+            ctx.net.respond(ctx.out, token, &response);
+        }
+        Response::UpdateVoter(at) => ctx.net.respond(ctx.out, token, &w.update_voter_response(*at)),
+        Response::Versions(_) => panic!("the quorum is not asked for versions"),
     }
 }
 
@@ -80,6 +97,20 @@ pub(super) fn send(
             ctx.net.call(now, ctx.out, to, &w.fetch_snapshot(it), 1, timeout, owner)
         }
         Request::DescribeQuorum => panic!("a replica describes the quorum only when asked"),
+        Request::AddVoter(it) => {
+            let ms = timeout.as_millis().min(i32::MAX as u64) as i32;
+            ctx.net.call(now, ctx.out, to, &w.add_voter(it, ms), 1, timeout, owner);
+        }
+        Request::RemoveVoter(it) => {
+            ctx.net.call(now, ctx.out, to, &w.remove_voter(it), 0, timeout, owner);
+        }
+        Request::UpdateVoter(it) => {
+            ctx.net.call(now, ctx.out, to, &w.update_voter(it), 0, timeout, owner);
+        }
+        // Up to version 3 a node does not tell of features that begin at 0, as kraft.version does.
+        Request::ApiVersions => {
+            ctx.net.call(now, ctx.out, to, &change_rpc::api_versions(), 4, timeout, owner);
+        }
     }
 }
 
@@ -122,6 +153,26 @@ pub(super) fn decode_answer(
             let it: m::FetchSnapshotResponse<'_> = decode(body, version)?;
             it.node_endpoints.iter().for_each(|at| learn(at.node_id, &at.host, at.port));
             rpc::read_fetch_snapshot_response(it)
+        }
+        Api::ApiVersions => {
+            let it: m::ApiVersionsResponse<'_> = decode(body, version)?;
+            read_api_versions_response(&it)
+        }
+        Api::AddVoter => {
+            let it: m::AddRaftVoterResponse<'_> = decode(body, version)?;
+            Response::AddVoter(ErrorCode(it.error_code), None)
+        }
+        Api::RemoveVoter => {
+            let it: m::RemoveRaftVoterResponse<'_> = decode(body, version)?;
+            Response::RemoveVoter(ErrorCode(it.error_code), None)
+        }
+        Api::UpdateVoter => {
+            let it: m::UpdateRaftVoterResponse<'_> = decode(body, version)?;
+            let at = &it.current_leader;
+            if !at.host.is_empty() {
+                learn(at.leader_id, &at.host, u16::try_from(at.port).unwrap_or(0));
+            }
+            read_update_voter_response(&it)
         }
     })
 }

@@ -113,6 +113,35 @@ impl VoterSet {
         self.node(id).and_then(|node| node.listeners.first()).map(|(_, endpoint)| endpoint)
     }
 
+    /// The set with this voter: as it is, if it was in it before.
+    pub fn with(&self, node: VoterNode) -> VoterSet {
+        let others = self.nodes.iter().filter(|other| other.key.id != node.key.id).cloned();
+        VoterSet::new(others.chain([node.clone()]).collect())
+    }
+
+    /// The set without this very replica; none if it is not in it, or alone.
+    pub fn without(&self, key: ReplicaKey) -> Option<VoterSet> {
+        let found = self.nodes.len() > 1 && self.nodes.iter().any(|node| node.key == key);
+        let others = || self.nodes.iter().filter(|node| node.key != key).cloned().collect();
+        found.then(|| VoterSet { nodes: others() })
+    }
+
+    /// Whether this very replica votes and is in the set with other listeners or other versions than these.
+    pub fn knows_otherwise(
+        &self,
+        key: ReplicaKey,
+        listeners: &[(Arc<str>, Endpoint)],
+        kraft_versions: (i16, i16),
+    ) -> bool {
+        let same = |node: &VoterNode| {
+            node.key == key
+                && node.supported_kraft_versions == kraft_versions
+                && node.listeners.len() == listeners.len()
+                && listeners.iter().all(|listener| node.listeners.contains(listener))
+        };
+        self.node(key.id).is_some_and(|node| node.key.matches(key) && !same(node))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

@@ -269,6 +269,7 @@ pub fn named(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::VoteGranted { .. } => ("VoteGranted", None),
         Event::LeaderResigned { .. } => ("LeaderResigned", None),
         Event::MetadataTruncated { .. } => ("MetadataTruncated", None),
+        Event::VotersChanged { .. } => ("VotersChanged", None),
         Event::SnapshotWritten { .. } => ("SnapshotWritten", None),
         Event::SnapshotLoaded { .. } => ("SnapshotLoaded", None),
         Event::ControllerActivated { .. } => ("ControllerActivated", None),

@@ -11,12 +11,16 @@ use wire::drive::{ConnId, Endpoint, Instant, Nanos, Now};
 use wire::records::{MetadataRecord, TopicRecord};
 use wire::{ApiKey, Uuid};
 
+use super::super::change_rpc::{AddVoter, RemoveVoter, Versions};
 use super::super::*;
 use super::wire_form;
 use crate::event::BatchMark;
 use crate::io::{Listener, Output};
 use crate::mutant::Mutants;
 use crate::testing::{MemDisk, Unsynced};
+
+/// Who asks for changes of the voters.
+const OPERATOR: i32 = -1_000;
 
 /// The wall clock when a cluster's monotonic clock is 0.
 const WALL_MS: i64 = 1_795_000_000_000;
@@ -78,6 +82,8 @@ pub(super) struct Host {
     counted_unflushed: bool,
     /// Who would start it again.
     starting: bool,
+    /// The id of its directory: a new disk has another.
+    pub(super) directory_id: Uuid,
 }
 
 /// What is known of the run from outside.
@@ -119,6 +125,8 @@ pub(super) struct Cluster {
     pub(super) adjust: fn(&mut RaftConfig),
     /// The voters stand in the log, not in the configuration (kraft.version 1).
     dynamic: bool,
+    /// What the operator was answered.
+    pub(super) answers: Vec<Response>,
 }
 
 impl Cluster {
@@ -127,7 +135,8 @@ impl Cluster {
         let nodes: Vec<_> =
             (1..=voters).map(|id| (id, Endpoint::new(format!("c{id}").as_str(), 9093))).collect();
         let ids = (1..=voters).chain(11..11 + observers);
-        let host = || Host {
+        let host = |id: i32| Host {
+            directory_id: Uuid([id as u8; 16]),
             disk: MemDisk::manual(),
             process: None,
             incarnation: 0,
@@ -138,7 +147,7 @@ impl Cluster {
             now: Instant::default(),
             sequence: 0,
             queue: BTreeMap::new(),
-            hosts: ids.map(|id| (id, host())).collect(),
+            hosts: ids.map(|id| (id, host(id))).collect(),
             voters: VoterSet::from_static(&Arc::from("CONTROLLER"), &nodes),
             chance: Rng::seed_from_u64(seed),
             chaos: Chaos::default(),
@@ -150,12 +159,19 @@ impl Cluster {
             history: History::default(),
             adjust: |_| {},
             dynamic: false,
+            answers: Vec::new(),
         }
     }
 
     /// As `new`, but the first voters stand in the snapshot with which their directories are formatted.
     pub(super) fn dynamic(seed: u64, voters: i32, observers: i32) -> Cluster {
-        let mut cluster = Cluster::new(seed, voters, observers);
+        Cluster::growing(seed, voters, 0, observers)
+    }
+
+    /// As `dynamic`, with more controllers, behind the voters, that do not vote.
+    pub(super) fn growing(seed: u64, voters: i32, more: i32, observers: i32) -> Cluster {
+        let mut cluster = Cluster::new(seed, voters + more, observers);
+        cluster.voters = VoterSet::new(cluster.voters.nodes()[..voters as usize].to_vec());
         let keyed = cluster.voters.nodes().iter().map(|node| VoterNode {
             key: ReplicaKey::new(node.key.id, Uuid([node.key.id as u8; 16])),
             supported_kraft_versions: (0, 1),
@@ -163,28 +179,47 @@ impl Cluster {
         });
         cluster.voters = VoterSet::new(keyed.collect());
         cluster.dynamic = true;
-        for (id, host) in &mut cluster.hosts {
+        for id in cluster.hosts.keys().copied().collect::<Vec<_>>() {
+            cluster.format(id);
+        }
+        cluster
+    }
+
+    fn format(&mut self, id: i32) {
+        let host = self.hosts.get_mut(&id).unwrap();
+        {
             let options = format::FormatOptions {
                 cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_string(),
-                node_id: *id,
-                log_dirs: alloc::vec![("data".to_string(), Uuid([*id as u8; 16]))],
+                node_id: id,
+                log_dirs: alloc::vec![("data".to_string(), host.directory_id)],
                 metadata_dir: "data".to_string(),
-                voters: cluster.voters.node(*id).map(|_| cluster.voters.clone()),
+                voters: self
+                    .voters
+                    .node(id)
+                    .map(|_| self.voters.clone())
+                    .filter(|v| v.is_voter(ReplicaKey::new(id, host.directory_id))),
                 records: format::default_bootstrap_records(),
                 now_ms: WALL_MS,
             };
             format::format(&mut host.disk, &StdCodecs, &options).unwrap();
             host.disk.complete_all();
         }
-        cluster
+    }
+
+    /// Where a host listens.
+    fn endpoint(id: i32) -> Endpoint {
+        Endpoint::new(format!("c{id}").as_str(), 9093)
     }
 
     fn config(&self, id: i32) -> RaftConfig {
         let mut config = RaftConfig {
             node_id: id,
-            directory_id: Uuid([id as u8; 16]),
+            directory_id: self.hosts[&id].directory_id,
             cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".to_string(),
             can_become_voter: id < 11,
+            listener_name: Arc::from("CONTROLLER"),
+            listeners: alloc::vec![(Arc::from("CONTROLLER"), Cluster::endpoint(id))],
+            auto_join: false,
             voters: if self.dynamic { VoterSet::default() } else { self.voters.clone() },
             bootstrap_servers: self.voters.ids().filter_map(|id| self.voters.endpoint(id).cloned()).collect(),
             dir: "data".to_string(),
@@ -279,6 +314,51 @@ impl Cluster {
         self.hosts.get_mut(&id).unwrap().disk = MemDisk::manual();
     }
 
+    /// A new disk, formatted, with a directory id of its own.
+    pub(super) fn replace_disk(&mut self, id: i32) {
+        self.wipe(id);
+        let host = self.hosts.get_mut(&id).unwrap();
+        host.directory_id.0[0] ^= 0x80;
+        self.format(id);
+    }
+
+    /// An operator asks a node that believes it leads for a change of the voters.
+    pub(super) fn operate(&mut self, id: i32, request: Request) {
+        let token = self.token(ApiKey::AddRaftVoter);
+        let call = RaftCall { peer: OPERATOR, call: 0, api: Api::AddVoter };
+        self.calls.insert(token.conn.0, (OPERATOR, 0, call, false));
+        self.with(id, |process, io| process.raft.take(io, Input::Request(token, request)));
+    }
+
+    pub(super) fn key(&self, id: i32) -> ReplicaKey {
+        ReplicaKey::new(id, self.hosts[&id].directory_id)
+    }
+
+    pub(super) fn adding(&self, id: i32) -> Request {
+        Request::AddVoter(AddVoter {
+            cluster_id: None,
+            voter: Some(self.key(id)),
+            listeners: alloc::vec![(Arc::from("CONTROLLER"), Cluster::endpoint(id))],
+            ack_when_committed: true,
+        })
+    }
+
+    pub(super) fn removing(&self, key: ReplicaKey) -> Request {
+        Request::RemoveVoter(RemoveVoter { cluster_id: None, voter: Some(key) })
+    }
+
+    fn token(&mut self, key: ApiKey) -> RequestToken {
+        self.next_conn += 1;
+        RequestToken {
+            conn: ConnId(self.next_conn),
+            listener: Listener::Controller,
+            key,
+            version: 0,
+            correlation_id: 0,
+            envelope: None,
+        }
+    }
+
     /// Cuts a host off from all others, both ways.
     pub(super) fn isolate(&mut self, id: i32) {
         for other in self.hosts.keys().copied().filter(|other| *other != id) {
@@ -364,11 +444,9 @@ impl Cluster {
             }
             Happening::Answer { to, incarnation, call, response } => {
                 if self.runs(to, incarnation) {
-                    let voters = self.voters.clone();
                     self.with(to, |process, io| {
                         if let Some(Response::Vote(at, _) | Response::Fetch(at, _)) = &response
-                            && let Some((leader, at)) =
-                                at.leader.and_then(|id| Some((id, voters.endpoint(id)?)))
+                            && let Some((leader, at)) = at.leader.map(|id| (id, Cluster::endpoint(id)))
                         {
                             process.raft.learn_endpoint(leader, &at.host, at.port);
                         }
@@ -424,28 +502,32 @@ impl Cluster {
             // Nobody listens there.
             return self.answer(from, incarnation, to, call, None);
         }
-        self.next_conn += 1;
-        let conn = ConnId(self.next_conn);
+        if matches!(request, Request::ApiVersions) {
+            let versions = Versions { error: ErrorCode::NONE, kraft: Some((0, 1)) };
+            return self.answer(from, incarnation, to, call, Some(Response::Versions(versions)));
+        }
         let binding = matches!(&request, Request::Vote(vote) if !vote.pre_vote);
-        self.calls.insert(conn.0, (from, incarnation, call, binding));
         let key = match request {
             Request::Vote(_) => ApiKey::Vote,
             Request::BeginQuorumEpoch(_) => ApiKey::BeginQuorumEpoch,
             Request::EndQuorumEpoch(_) => ApiKey::EndQuorumEpoch,
             Request::FetchSnapshot(_) => ApiKey::FetchSnapshot,
-            Request::Fetch(_) | Request::DescribeQuorum => ApiKey::Fetch,
+            _ => ApiKey::Fetch,
         };
-        let token = RequestToken {
-            conn,
-            listener: Listener::Controller,
-            key,
-            version: 0,
-            correlation_id: 0,
-            envelope: None,
-        };
+        let token = self.token(key);
+        self.calls.insert(token.conn.0, (from, incarnation, call, binding));
         let request =
             if self.chaos.through_wire { wire_form::request(&request, &self.voters) } else { request };
-        self.with(to, |process, io| process.raft.take(io, Input::Request(token, request)));
+        let leader = match &request {
+            Request::BeginQuorumEpoch(begin) => Some((begin.leader, Cluster::endpoint(begin.leader))),
+            _ => None,
+        };
+        self.with(to, |process, io| {
+            if let Some((leader, at)) = leader {
+                process.raft.learn_endpoint(leader, &at.host, at.port);
+            }
+            process.raft.take(io, Input::Request(token, request));
+        });
     }
 
     fn answer(&mut self, to: i32, incarnation: u32, from: i32, call: RaftCall, response: Option<Response>) {
@@ -515,6 +597,9 @@ impl Cluster {
             Effect::Reply(token, response) => {
                 let (to, incarnation, call, binding) =
                     self.calls.remove(&token.conn.0).expect("answered once");
+                if to == OPERATOR {
+                    return self.answers.push(response);
+                }
                 if let Response::Vote(standing, true) = &response
                     && binding
                 {
@@ -715,15 +800,7 @@ impl Cluster {
 
     /// A request from nobody in particular, answered at once if the replica does so.
     pub(super) fn ask(&mut self, id: i32, request: Request) -> Option<Response> {
-        self.next_conn += 1;
-        let token = RequestToken {
-            conn: ConnId(self.next_conn),
-            listener: Listener::Controller,
-            key: ApiKey::Fetch,
-            version: 0,
-            correlation_id: 0,
-            envelope: None,
-        };
+        let token = self.token(ApiKey::Fetch);
         self.with(id, |process, io| {
             process.raft.take(io, Input::Request(token, request));
             let mine = |effect: &Effect| matches!(effect, Effect::Reply(t, _) if *t == token);

@@ -4,4 +4,5 @@ mod cluster;
 mod golden;
 mod seeds;
 mod stories;
+mod voters;
 mod wire_form;

@@ -51,7 +51,7 @@ fn disturb(cluster: &mut Cluster) {
 }
 
 /// Says which seed it was when a run panics.
-struct Named(u64);
+pub(super) struct Named(pub(super) u64);
 
 impl Drop for Named {
     fn drop(&mut self) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use wire::error::ErrorCode;
 use wire::{Message, Reader, Rope, Uuid, Writer};
 
+use super::super::change_rpc::*;
 use super::super::rpc::*;
 use super::super::*;
 use super::cluster::Cluster;
@@ -24,9 +25,13 @@ fn read<'a, M: Message<'a>>(bytes: &'a Rope, version: i16) -> M {
     message
 }
 
+fn writing(voters: &VoterSet) -> Writing<'_> {
+    Writing { cluster_id: CLUSTER_ID, voters, local: &[], leader_at: None }
+}
+
 /// What arrives of a request, in the version in which it is sent.
 pub(super) fn request(request: &Request, voters: &VoterSet) -> Request {
-    let w = Writing { cluster_id: CLUSTER_ID, voters };
+    let w = writing(voters);
     let read = match request {
         Request::Vote(it) => read_vote(&read(&bytes_of(&w.vote(it), 2), 2), CLUSTER_ID),
         Request::BeginQuorumEpoch(it) => {
@@ -40,13 +45,17 @@ pub(super) fn request(request: &Request, voters: &VoterSet) -> Request {
             read_fetch_snapshot(&read(&bytes_of(&w.fetch_snapshot(it), 1), 1), CLUSTER_ID)
         }
         Request::DescribeQuorum => Ok(Request::DescribeQuorum),
+        Request::ApiVersions => Ok(Request::ApiVersions),
+        Request::AddVoter(it) => Ok(read_add_voter(&read(&bytes_of(&w.add_voter(it, 2_000), 1), 1))),
+        Request::RemoveVoter(it) => Ok(read_remove_voter(&read(&bytes_of(&w.remove_voter(it), 0), 0))),
+        Request::UpdateVoter(it) => Ok(read_update_voter(&read(&bytes_of(&w.update_voter(it), 0), 0))),
     };
     read.expect("a request of this cluster")
 }
 
 /// What arrives of an answer.
 pub(super) fn response(response: &Response, voters: &VoterSet) -> Response {
-    let w = Writing { cluster_id: CLUSTER_ID, voters };
+    let w = writing(voters);
     match response {
         Response::Vote(at, granted) => {
             read_vote_response(&read(&bytes_of(&w.vote_response(2, *at, *granted), 2), 2))
@@ -65,6 +74,26 @@ pub(super) fn response(response: &Response, voters: &VoterSet) -> Response {
         }
         Response::Refused(error) => Response::Refused(*error),
         Response::DescribeQuorum(error, it) => Response::DescribeQuorum(*error, it.clone()),
+        Response::UpdateVoter(at) => {
+            read_update_voter_response(&read(&bytes_of(&w.update_voter_response(*at), 0), 0))
+        }
+        // A text is for people: a replica reads the code.
+        Response::AddVoter(error, _) => Response::AddVoter(*error, None),
+        Response::RemoveVoter(error, _) => Response::RemoveVoter(*error, None),
+        Response::Versions(versions) => {
+            let feature =
+                |(min_version, max_version)| wire::messages::api_versions_response::SupportedFeatureKey {
+                    name: "kraft.version".into(),
+                    min_version,
+                    max_version,
+                };
+            let sent = wire::messages::ApiVersionsResponse {
+                error_code: versions.error.0,
+                supported_features: versions.kraft.map(feature).into_iter().collect(),
+                ..Default::default()
+            };
+            read_api_versions_response(&read(&bytes_of(&sent, 4), 4))
+        }
     }
 }
 
@@ -104,6 +133,21 @@ fn what_is_said_is_what_is_heard() {
     for it in requests {
         assert_eq!(request(&it, &voters), it);
     }
+    let cluster_id = Some(CLUSTER_ID.to_string());
+    let node = VoterNode { key, supported_kraft_versions: (0, 1), ..voters.nodes()[1].clone() };
+    let changes = [
+        Request::AddVoter(AddVoter {
+            cluster_id: None,
+            voter: Some(key),
+            listeners: node.listeners.clone(),
+            ack_when_committed: false,
+        }),
+        Request::RemoveVoter(RemoveVoter { cluster_id: cluster_id.clone(), voter: None }),
+        Request::UpdateVoter(UpdateVoter { cluster_id, epoch: 4, node }),
+    ];
+    for it in changes {
+        assert_eq!(request(&it, &voters), it);
+    }
     let at = Standing { error: ErrorCode::NONE, leader: Some(1), epoch: 4 };
     let nobody = Standing { error: ErrorCode::FENCED_LEADER_EPOCH, leader: None, epoch: 4 };
     let fetched = |diverging, snapshot, records: &'static str| Fetched {
@@ -141,7 +185,7 @@ fn what_is_said_is_what_is_heard() {
 #[test]
 fn answers_can_be_written_in_every_version() {
     let voters = super::stories::voters(3);
-    let w = Writing { cluster_id: CLUSTER_ID, voters: &voters };
+    let w = writing(&voters);
     let at = Standing { error: ErrorCode::NONE, leader: Some(1), epoch: 4 };
     (0..=2).for_each(|v| drop(bytes_of(&w.vote_response(v, at, true), v)));
     (0..=1).for_each(|v| drop(bytes_of(&w.begin_quorum_epoch_response(v, at), v)));
@@ -182,7 +226,7 @@ fn answers_can_be_written_in_every_version() {
 fn other_clusters_and_partitions_are_refused() {
     use wire::messages as m;
     let voters = super::stories::voters(3);
-    let w = Writing { cluster_id: CLUSTER_ID, voters: &voters };
+    let w = writing(&voters);
     let fetch = Fetch {
         replica: ReplicaKey::new(2, Uuid::ZERO),
         epoch: 1,
