@@ -115,7 +115,7 @@ pub struct GroupAssignment {
 }
 
 /// A domain fact. The driver knows which node it came from and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
 pub enum Event {
     // --- the node
     /// The node read its disk and listens.

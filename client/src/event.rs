@@ -96,7 +96,7 @@ pub enum TransactionEnd {
 }
 
 /// A domain fact. The driver knows which process it came from and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
 pub enum ClientEvent {
     // --- producers
     /// Messages `first`, `first + 1`, … were handed to the producer.

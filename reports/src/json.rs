@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::coverage::Coverage;
 use crate::{ClientReport, CommandOutput, GroupReport, RunReport, StepReport, ViolationReport};
 
 /// The document, one JSON object.
@@ -22,6 +23,7 @@ pub fn document(report: &RunReport) -> Value {
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "clients": report.clients.iter().map(|(name, c)| (name.clone(), client(c))).collect::<Map<_, _>>(),
         "groups": report.groups.iter().map(|(name, g)| (name.clone(), group(g))).collect::<Map<_, _>>(),
+        "coverage": coverage(&report.coverage),
         "options": report.options,
         "reproduce": report.reproduce,
     })
@@ -84,6 +86,14 @@ fn group(group: &GroupReport) -> Value {
         "processed": group.processed,
         "reprocessed": group.reprocessed,
         "missed": group.missed,
+    })
+}
+
+fn coverage(coverage: &Coverage) -> Value {
+    json!({
+        "events": coverage.events,
+        "states": coverage.states.count(),
+        "sometimes_missed": coverage.sometimes_missed,
     })
 }
 

@@ -1,9 +1,15 @@
 //! What a run found, as data, and how it is shown: to people in a terminal, to machines as JSON.
 //!
 //! The simulator fills a [`RunReport`]; everything here only reads it. [`json::document`] prints the document that
-//! `highwater run --json` promises, [`terminal::render`] the page of 80 columns that a class is shown.
+//! `highwater run --json` promises, [`terminal::render`] the page of 80 columns that a class is shown. [`ci`] is what a CI
+//! system is told, which [`junit`], [`github`] and [`sarif`] write in its forms.
 
+pub mod ci;
+pub mod coverage;
+pub mod github;
 pub mod json;
+pub mod junit;
+pub mod sarif;
 pub mod terminal;
 
 use std::collections::BTreeMap;
@@ -26,6 +32,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them, in the order of their exit codes.
+    pub const ALL: [Verdict; 6] = [
+        Verdict::Pass,
+        Verdict::Expectation,
+        Verdict::Violation,
+        Verdict::Liveness,
+        Verdict::Nondeterministic,
+        Verdict::Crash,
+    ];
+
     /// The word in the JSON document.
     pub fn word(self) -> &'static str {
         match self {
@@ -94,6 +110,8 @@ pub struct RunReport {
     pub timeline: Vec<TimelineEntry>,
     /// How the partitions stand at the end.
     pub partitions: Vec<PartitionReport>,
+    /// What the run reached.
+    pub coverage: coverage::Coverage,
     /// Near misses in the file and the like.
     pub warnings: Vec<String>,
     /// One line that reproduces the run.

@@ -285,6 +285,7 @@ mod tests {
             )]
             .into(),
             options: Default::default(),
+            coverage: Default::default(),
             timeline: [
                 Tone::Step,
                 Tone::Note,

@@ -6,6 +6,7 @@
 
 mod builtin;
 mod check;
+mod ci;
 mod list;
 mod record;
 mod replay;

@@ -20,6 +20,9 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
+/// What to do about a record that cannot be read.
+const REMEDY: &str = "  = help: write it again: `highwater run SCENARIO --seed N --record FILE` with the scenario and seed it was made from";
+
 /// Runs a record again; exit code 5 if it does not repeat itself.
 pub fn replay(args: &ReplayArgs) -> u8 {
     let shown = args.record.display();
@@ -28,13 +31,13 @@ pub fn replay(args: &ReplayArgs) -> u8 {
         Ok(bytes) => match String::from_utf8(bytes) {
             Err(e) => {
                 return refuse(&format!(
-                    "error: {shown}: byte {} is not UTF-8 text: the record is damaged",
+                    "error: {shown}: byte {} is not UTF-8 text: the record is damaged\n{REMEDY}",
                     e.utf8_error().valid_up_to()
                 ));
             }
             Ok(text) => match Record::parse(&text) {
                 Ok(record) => record,
-                Err(why) => return refuse(&format!("error: {shown}: {why}")),
+                Err(why) => return refuse(&format!("error: {shown}: {why}\n{REMEDY}")),
             },
         },
     };

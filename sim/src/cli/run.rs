@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use reports::RunReport;
 
+use super::ci::CiArgs;
 use super::{apply, load, record, refuse};
 use crate::runner::{self, Outcome, RunOptions};
 use crate::scenario::Scenario;
@@ -42,6 +43,8 @@ pub struct RunArgs {
     /// Write one line for each item of the digest into this file
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    #[command(flatten)]
+    ci: CiArgs,
 }
 
 /// Runs a scenario once.
@@ -74,6 +77,12 @@ pub fn run(args: &RunArgs) -> u8 {
         return refuse(&why);
     }
     show(&outcome.report, args.json);
+    if args.ci.any() {
+        let suite = reports::ci::of_run(&outcome.report, sheet.path.display().to_string());
+        if let Err(why) = args.ci.write(&suite, args.json) {
+            return refuse(&why);
+        }
+    }
     outcome.report.verdict.exit_code()
 }
 

@@ -5,6 +5,7 @@
 
 pub mod build;
 mod command;
+pub mod coverage;
 pub mod evaluate;
 mod export;
 mod faults;
@@ -54,21 +55,32 @@ pub struct Outcome {
     pub edn: Option<String>,
 }
 
-/// Runs a scenario once. An error is a world that cannot be built or files that cannot be written.
-pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
+/// Why a run has no report.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The world cannot be built, or files cannot be written.
+    #[error("{0}")]
+    Refused(String),
+    /// The harness itself stopped on an assertion.
+    #[error(transparent)]
+    Crash(world::Crash),
+}
+
+/// Runs a scenario once.
+pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, RunError> {
     run_player(scenario, options, Player::new(Arc::new(scenario.clone()), options.seed))
 }
 
 /// The same, and keeps the clients' history.
-pub fn run_with_history(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, String> {
+pub fn run_with_history(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, RunError> {
     let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
     player.observer.keep_history(export::Export::new(scenario, options.seed));
     run_player(scenario, options, player)
 }
 
-fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Result<Outcome, String> {
+fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Result<Outcome, RunError> {
     let taken = stopwatch();
-    let mut world = build::world(scenario, options.seed)?;
+    let mut world = build::world(scenario, options.seed).map_err(RunError::Refused)?;
     if options.trace {
         world.start_trace();
     }
@@ -77,9 +89,9 @@ fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Resu
         let ended = tell(&mut player, stage).await;
         (player, ended)
     });
-    let (mut world, (mut player, ended)) = told.map_err(|crash| crash.to_string())?;
+    let (mut world, (mut player, ended)) = told.map_err(RunError::Crash)?;
     if let Some(dir) = &options.keep_disks {
-        keep_disks(&world, scenario, dir)?;
+        keep_disks(&world, scenario, dir).map_err(RunError::Refused)?;
     }
     let trail = world.digest();
     let trace = if options.trace { world.take_trace() } else { Vec::new() };
@@ -190,6 +202,7 @@ fn report(
         options: effective_options(scenario),
         timeline: player.observer.timeline.clone(),
         partitions: partitions(world, player),
+        coverage: player.observer.coverage.report(&scenario.sometimes),
         warnings: scenario.warnings.clone(),
         reproduce: options.reproduce.clone(),
     }

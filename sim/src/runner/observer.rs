@@ -13,6 +13,7 @@ use client::{ClientEvent, Fate, Made, Polled, ResetReason};
 use reports::{TimelineEntry, Tone};
 
 use super::export::Export;
+use super::coverage::Coverage;
 use super::groups::{Coordinated, Processing};
 use super::narrator;
 use super::stats::ClientStats;
@@ -136,6 +137,8 @@ pub struct Observer {
     pub processing: Processing,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// What was reached.
+    pub coverage: Coverage,
     /// What a class is told.
     pub timeline: Vec<TimelineEntry>,
     internal: Vec<InternalChanges>,
@@ -198,6 +201,7 @@ impl Observer {
             promise,
             processing: Processing::default(),
             findings: Vec::new(),
+            coverage: Coverage::default(),
             timeline: Vec::new(),
             internal: Vec::new(),
             origin: SimTime::ZERO,
@@ -403,6 +407,9 @@ impl Observer {
     }
 
     fn proc_event(&mut self, at: SimTime, name: &str, role: Role, event: &ProcEvent) {
+        if !matches!(role, Role::Reader | Role::Other) {
+            self.coverage.process(name, event);
+        }
         if let Role::Node(id) = role {
             match event {
                 ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => {
@@ -455,6 +462,7 @@ impl Observer {
     }
 
     fn node_event(&mut self, world: &World, at: SimTime, proc: ProcId, name: &str, id: i32, event: &Event) {
+        self.coverage.node(id, event);
         self.replicas.hear(id, event);
         self.quorum.hear(id, event);
         self.groups.hear(event);
@@ -591,6 +599,7 @@ impl Observer {
         if let Some(export) = &mut self.export {
             export.hear(at.0, role.own, event);
         }
+        self.coverage.client(event);
         match event {
             ClientEvent::MessagesMade { first, count, .. } => {
                 self.clients[role.own].made = first + u64::from(*count);

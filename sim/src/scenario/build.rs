@@ -67,9 +67,27 @@ pub(super) fn scenario(
         clients,
         steps,
         finally,
+        sometimes: sometimes(root.field("sometimes"))?,
         limit: root.field("limit").map_or(Duration(3_600_000_000_000), duration_of),
         warnings: names.warnings,
     })
+}
+
+/// Names of domain events.
+fn sometimes(tree: Option<&Tree>) -> Result<Vec<String>, Problem> {
+    let known = crate::runner::coverage::kinds();
+    for name in tree.map_or(&[][..], Tree::one_or_many) {
+        let text = name.text().expect("checked");
+        if !known.contains(&text) {
+            let problem = Problem::new(name.span.clone(), format!("there is no domain event \"{text}\""));
+            let help = match nearest(text, known.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "a sweep lists those that it saw and those that it did not".to_owned(),
+            };
+            return Err(problem.help(help));
+        }
+    }
+    Ok(texts_of(tree))
 }
 
 // --- small readers of checked values

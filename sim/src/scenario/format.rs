@@ -24,6 +24,11 @@ pub const SCENARIO: Shape = Shape::Object(&Object {
         opt("finally", FINALLY, "What must hold at the end."),
         opt("variants", Shape::Map(&VARIANT), "The same sheet with one thing flipped."),
         opt("limit", Shape::Duration, "Longest virtual time of a run; 1h."),
+        opt(
+            "sometimes",
+            NAMES,
+            "Domain events that some runs of a sweep should reach, such as LogTruncated.",
+        ),
     ],
 });
 

@@ -60,6 +60,8 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// The end.
     pub finally: Finally,
+    /// Domain events that some of many runs should reach.
+    pub sometimes: Vec<String>,
     /// Longest virtual time of a run.
     pub limit: Duration,
     /// Near misses and the like, for people.
@@ -778,7 +780,41 @@ pub fn parse(path: &Path, text: String) -> Result<Sheet, LoadError> {
 impl Sheet {
     /// The scenario with a variant applied; `None` for the sheet as it stands. An unknown variant is a problem.
     pub fn variant(&self, name: Option<&str>) -> Result<Scenario, LoadError> {
-        if let Some(name) = name
+        self.with_overrides(name, &[])
+    }
+
+    /// The scenario with a variant applied, then changes of the form `POINTER=VALUE`; a value that is no JSON is a text.
+    pub fn with_overrides(&self, variant: Option<&str>, changes: &[String]) -> Result<Scenario, LoadError> {
+        let root = self.changed(variant, changes)?;
+        self.finish(&root, variant).map_err(|problem| self.refused(problem))
+    }
+
+    /// The same as JSON: one sheet without variants, and without the steps of other ones.
+    pub fn document(
+        &self,
+        variant: Option<&str>,
+        changes: &[String],
+    ) -> Result<serde_json::Value, LoadError> {
+        let mut document = self.changed(variant, changes)?.to_json();
+        let about = self.about_of(variant);
+        let map = document.as_object_mut().expect("a scenario is an object");
+        map.shift_remove("variants");
+        if let Some(about) = about {
+            map.insert("about".to_owned(), about.into());
+        }
+        if let Some(steps) = map.get_mut("steps") {
+            keep_steps(steps, variant);
+        }
+        Ok(document)
+    }
+
+    fn refused(&self, problem: Problem) -> LoadError {
+        let rendered = problem.render(&self.path.display().to_string(), &self.text, false);
+        LoadError::Refused { rendered, problem }
+    }
+
+    fn changed(&self, variant: Option<&str>, changes: &[String]) -> Result<Tree, LoadError> {
+        if let Some(name) = variant
             && !self.variants.iter().any(|v| v == name)
         {
             let known: Vec<&str> = self.variants.iter().map(String::as_str).collect();
@@ -791,15 +827,7 @@ impl Sheet {
                 why: format!("there is no variant \"{name}\"; {help}"),
             });
         }
-        self.build(name).map_err(|problem| LoadError::Refused {
-            rendered: problem.render(&self.path.display().to_string(), &self.text, false),
-            problem,
-        })
-    }
-
-    /// The scenario with a variant applied, then changes of the form `POINTER=VALUE`; a value that is no JSON is a text.
-    pub fn with_overrides(&self, variant: Option<&str>, changes: &[String]) -> Result<Scenario, LoadError> {
-        let mut sheet = self.clone();
+        let mut root = self.applied(variant).map_err(|problem| self.refused(problem))?;
         for change in changes {
             let refuse = |why: String| LoadError::Unreadable { path: format!("--set {change}"), why };
             let (pointer, value) = change.split_once('=').ok_or_else(|| {
@@ -808,17 +836,18 @@ impl Sheet {
             let mut value =
                 tree::parse(value).unwrap_or(Tree { span: 0..0, kind: tree::Kind::Text(value.to_owned()) });
             value.forget_place();
-            sheet.root.set(pointer, 0..0, value).map_err(|problem| refuse(problem.text))?;
+            root.set(pointer, 0..0, value).map_err(|problem| refuse(problem.text))?;
         }
-        sheet.variant(variant)
+        if !changes.is_empty() {
+            format::SCENARIO.check(&root).map_err(|problem| self.refused(problem))?;
+        }
+        Ok(root)
     }
 
-    fn build(&self, variant: Option<&str>) -> Result<Scenario, Problem> {
+    fn applied(&self, variant: Option<&str>) -> Result<Tree, Problem> {
         let mut root = self.root.clone();
-        let mut about = None;
         if let Some(name) = variant {
             let entry = self.root.field("variants").and_then(|v| v.field(name)).expect("a known variant");
-            about = entry.field("about").and_then(|a| a.text()).map(str::to_owned);
             for change in entry.field("set").map_or(&[][..], |s| s.entries()) {
                 root.set(&change.key, change.key_span.clone(), change.value.clone())?;
             }
@@ -827,10 +856,42 @@ impl Sheet {
             }
             format::SCENARIO.check(&root)?;
         }
-        let mut scenario = build::scenario(&root, &self.name, &self.text, variant, &self.variants)?;
-        if about.is_some() {
-            scenario.about = about;
+        Ok(root)
+    }
+
+    fn about_of(&self, variant: Option<&str>) -> Option<String> {
+        let entry = self.root.field("variants").and_then(|v| v.field(variant?))?;
+        entry.field("about").and_then(|a| a.text()).map(str::to_owned)
+    }
+
+    fn finish(&self, root: &Tree, variant: Option<&str>) -> Result<Scenario, Problem> {
+        let mut scenario = build::scenario(root, &self.name, &self.text, variant, &self.variants)?;
+        if let Some(about) = self.about_of(variant) {
+            scenario.about = Some(about);
         }
         Ok(scenario)
     }
+
+    fn build(&self, variant: Option<&str>) -> Result<Scenario, Problem> {
+        self.finish(&self.applied(variant)?, variant)
+    }
+}
+
+/// Leaves out the steps that other variants have, and what says so.
+fn keep_steps(steps: &mut serde_json::Value, variant: Option<&str>) {
+    let Some(list) = steps.as_array_mut() else { return };
+    list.retain_mut(|step| {
+        let Some(step) = step.as_object_mut() else { return true };
+        let names = |value: Option<serde_json::Value>| {
+            let value = value.filter(|v| v.as_array().is_none_or(|list| !list.is_empty()))?;
+            let named = |v: &serde_json::Value| v.as_str().is_some_and(|v| Some(v) == variant);
+            Some(value.as_array().map_or_else(|| named(&value), |list| list.iter().any(named)))
+        };
+        let only = names(step.shift_remove("only"));
+        let not_in = names(step.shift_remove("not_in"));
+        if let Some(inner) = step.get_mut("steps") {
+            keep_steps(inner, variant);
+        }
+        only.unwrap_or(true) && !not_in.unwrap_or(false)
+    });
 }
