@@ -21,6 +21,8 @@ pub mod runner;
 #[cfg(madsim)]
 pub mod scenario;
 #[cfg(madsim)]
+pub mod shrink;
+#[cfg(madsim)]
 pub mod sweep;
 #[cfg(madsim)]
 pub mod tools;

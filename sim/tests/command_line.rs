@@ -227,6 +227,8 @@ fn a_sweep_stops_at_the_first_run_that_does_not_pass() {
 fn an_interrupted_sweep_prints_what_it_has() {
     let scenario = small("interrupted", r#"{ "wait": "10s" }"#);
     let file = temp("interrupted.jsonl");
+    // Lines of an earlier test would be taken for those of this one.
+    let _ = std::fs::remove_file(&file);
     let child = Command::new(env!("CARGO_BIN_EXE_highwater"))
         .args(["sweep", &scenario, "--seeds", "1..1000000", "--jsonl", &file, "--jobs", "1"])
         .stdout(std::process::Stdio::piped())

@@ -11,6 +11,7 @@ mod list;
 mod record;
 mod replay;
 mod run;
+mod shrink;
 mod sweep;
 
 use std::io::Write;
@@ -45,6 +46,8 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// Look for the anomalies of Jepsen's Kafka workload in a history from elsewhere
     Check(check::CheckArgs),
+    /// Make a scenario of a few fixed steps out of a run that went wrong
+    Shrink(shrink::ShrinkArgs),
     /// List the scenarios that come with Highwater
     Scenarios,
     /// Print the JSON Schema of scenario files, for editors
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Some(Command::Replay(args)) => replay::replay(&args),
         Some(Command::Sweep(args)) => sweep::sweep(&args),
         Some(Command::Check(args)) => check::check(&args),
+        Some(Command::Shrink(args)) => shrink::shrink(&args),
         Some(Command::Scenarios) => list::list(),
         Some(Command::Schema) => {
             print(&(serde_json::to_string_pretty(&scenario::format::schema()).expect("plain JSON") + "\n"))

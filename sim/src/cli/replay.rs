@@ -1,7 +1,7 @@
 //! `highwater replay`: a recorded run again, compared on the way.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use reports::Verdict;
@@ -23,23 +23,23 @@ pub struct ReplayArgs {
 /// What to do about a record that cannot be read.
 const REMEDY: &str = "  = help: write it again: `highwater run SCENARIO --seed N --record FILE` with the scenario and seed it was made from";
 
+/// Reads a record. An error names the file, the line and the remedy.
+pub fn read(path: &Path) -> Result<Record, String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|e| format!("error: {shown}: {e}\n{REMEDY}"))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        format!("error: {shown}: byte {at} is not UTF-8 text: the record is damaged\n{REMEDY}")
+    })?;
+    Record::parse(&text).map_err(|why| format!("error: {shown}: {why}\n{REMEDY}"))
+}
+
 /// Runs a record again; exit code 5 if it does not repeat itself.
 pub fn replay(args: &ReplayArgs) -> u8 {
     let shown = args.record.display();
-    let record = match std::fs::read(&args.record) {
-        Err(e) => return refuse(&format!("error: {shown}: {e}")),
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Err(e) => {
-                return refuse(&format!(
-                    "error: {shown}: byte {} is not UTF-8 text: the record is damaged\n{REMEDY}",
-                    e.utf8_error().valid_up_to()
-                ));
-            }
-            Ok(text) => match Record::parse(&text) {
-                Ok(record) => record,
-                Err(why) => return refuse(&format!("error: {shown}: {why}\n{REMEDY}")),
-            },
-        },
+    let record = match read(&args.record) {
+        Ok(record) => record,
+        Err(why) => return refuse(&why),
     };
     let scenario = match scenario::parse(record.path.as_ref(), record.text.clone())
         .and_then(|sheet| sheet.with_overrides(record.variant.as_deref(), &record.overrides))

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""A Ray cluster on this machine: a head without cores and two workers, one of which is killed in mid-sweep. The digest of
+the sweep is that of a serial one.
+
+    fleet/test_loopback.py [path of highwater] [SCENARIO] [A..B]
+
+Needs Ray (`pip install ray`) in the Python that runs it. Ends within five minutes, one way or the other.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+RAY = str(pathlib.Path(sys.executable).with_name("ray"))
+LIMIT = 300
+
+
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def node(place, *options):
+    """A process of Ray, leader of a session of its own, so that all of it can be killed at once."""
+    environment = dict(os.environ, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_health_check_period_ms="500",
+                       RAY_health_check_failure_threshold="3", RAY_USAGE_STATS_ENABLED="0")
+    log = open(place / f"node-{time.monotonic_ns()}.log", "wb")
+    command = [RAY, "start", *options, "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
+    return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def kill(process):
+    """All processes of a node that this script started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def wait_for(what, holds, limit=90):
+    until = time.monotonic() + limit
+    while not holds():
+        if time.monotonic() > until:
+            raise SystemExit(f"{what}: not within {limit} s")
+        time.sleep(0.5)
+
+
+def nodes(address):
+    shown = subprocess.run([RAY, "status", "--address", address], capture_output=True, text=True, check=False).stdout
+    return sum(line.strip().startswith("1 node_") for line in shown.split("Pending:")[0].splitlines())
+
+
+def main():
+    binary = str(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "highwater").resolve())
+    scenario = sys.argv[2] if len(sys.argv) > 2 else "stop-broker-1"
+    seeds = sys.argv[3] if len(sys.argv) > 3 else "1..60"
+    # A process that is told to end does not leave the cluster behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    began = time.monotonic()
+    serial = subprocess.run([binary, "sweep", scenario, "--seeds", seeds, "--jobs", "1", "--json"],
+                            capture_output=True, check=False, timeout=LIMIT)
+    serial = json.loads(serial.stdout)
+    started = []
+    with tempfile.TemporaryDirectory(prefix="fleet-") as place:
+        place = pathlib.Path(place)
+        try:
+            address = f"127.0.0.1:{port()}"
+            started.append(node(place, "--head", "--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}",
+                                "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={place}/ray"))
+            wait_for("the head", lambda: nodes(address) >= 1)
+            workers = [node(place, f"--address={address}", "--node-ip-address=127.0.0.1", "--num-cpus=1") for _ in "12"]
+            started += workers
+            wait_for("two workers", lambda: nodes(address) >= 3)
+            out = place / "out"
+            command = [sys.executable, str(HERE / "ray_sweep.py"), scenario, "--seeds", seeds, "--shards", "12",
+                       "--address", address, "--highwater", binary, "--out", str(out), "--json"]
+            fleet = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            wait_for("the first part", lambda: fleet.poll() is not None or len(list(out.glob("*.jsonl"))) >= 1)
+            kill(workers[0])
+            told, errors = fleet.communicate(timeout=LIMIT - (time.monotonic() - began))
+        finally:
+            for process in reversed(started):
+                kill(process)
+    print(errors, end="")
+    merged = json.loads(told)
+    again = int(errors.split(" of them run again")[0].rsplit(" ", 1)[1])
+    print(f"serial   {serial['digest']}  {serial['done']} runs")
+    print(f"two, one {merged['digest']}  {merged['done']} runs, {again} parts run again")
+    same = all(serial[key] == merged[key] for key in ("digest", "done", "verdicts", "violations", "coverage"))
+    if not same or again == 0:
+        print("NOT the same" if not same else "no part was lost: the test shows nothing")
+        return 1
+    print(f"the same, in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
