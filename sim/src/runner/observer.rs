@@ -12,8 +12,8 @@ use client::event::TransactionEnd;
 use client::{ClientEvent, Fate, Made, Polled, ResetReason};
 use reports::{TimelineEntry, Tone};
 
-use super::export::Export;
 use super::coverage::Coverage;
+use super::export::Export;
 use super::groups::{Coordinated, Processing};
 use super::narrator;
 use super::stats::ClientStats;
