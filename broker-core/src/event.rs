@@ -82,6 +82,8 @@ pub enum ChangeReason {
     ConfigChange,
     /// A log directory failed.
     LogDirFailure,
+    /// A broker told in which of its log directories a replica lies.
+    DirectoryAssigned,
 }
 
 /// The leadership and in-sync set of a partition, as committed by the controller.

@@ -366,7 +366,9 @@ impl State {
         let affected = Affected { removed: Some(broker.id), ..Affected::default() };
         self.leader_and_isr_updates(env.config, affected, &went_offline, &mut records);
         let answer = Answer::AssignReplicasToDirs(response);
-        Outcome { reason: ChangeReason::LogDirFailure, ..Outcome::of(records, answer) }
+        let failed = !went_offline.is_empty();
+        let reason = if failed { ChangeReason::LogDirFailure } else { ChangeReason::DirectoryAssigned };
+        Outcome { reason, ..Outcome::of(records, answer) }
     }
 
     fn assign_replica(

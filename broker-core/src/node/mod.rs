@@ -224,6 +224,11 @@ impl Node {
         self.core.controller.as_ref().map(|role| &role.controller)
     }
 
+    /// Whether one of its log directories is offline: it takes it back only when it is started again.
+    pub fn has_offline_log_dir(&self) -> bool {
+        self.core.broker.as_ref().is_some_and(|broker| broker.replicas.has_offline_dir())
+    }
+
     /// The replicas, if the node is a broker.
     pub fn replicas(&self) -> Option<&ReplicaManager> {
         self.core.broker.as_ref().map(|broker| &broker.replicas)

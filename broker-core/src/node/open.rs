@@ -78,7 +78,18 @@ pub enum OpenError {
         /// As stored.
         stored: String,
     },
-    /// No log directory could be read.
+    /// The directory of the metadata log could not be read.
+    #[error("Encountered I/O error in metadata log directory {dir}. Cannot continue. ({error})")]
+    MetadataDir {
+        /// The directory.
+        dir: String,
+        /// What the disk says.
+        error: LogError,
+    },
+    /// None of the log directories could be read.
+    #[error("Shutdown broker because none of the specified log dirs from {0} can be created or validated")]
+    NoLogDir(String),
+    /// A file of a log directory is not what it should be.
     #[error("{0}")]
     Log(#[from] LogError),
     /// The records with which a new cluster begins could not be read.
@@ -207,10 +218,19 @@ fn directories(config: &NodeConfig) -> impl Iterator<Item = &str> {
     metadata.into_iter().chain(config.log_dirs.iter().map(String::as_str))
 }
 
+/// Reads the directories. One that the disk does not give is offline from the beginning, unless the metadata log lies
+/// there.
 fn open_directories(config: &NodeConfig, disk: &mut dyn Disk) -> Result<Vec<LogDir>, OpenError> {
     let mut dirs: Vec<LogDir> = Vec::new();
     for path in directories(config) {
-        let dir = LogDir::open(path, disk)?;
+        let dir = match LogDir::open(path, disk) {
+            Ok(dir) => dir,
+            Err(error @ LogError::Disk { .. }) if path == config.metadata.dir => {
+                return Err(OpenError::MetadataDir { dir: path.to_string(), error });
+            }
+            Err(LogError::Disk { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
         let Some(cluster_id) = dir.cluster_id() else {
             return Err(OpenError::NotFormatted(path.to_string()));
         };
@@ -227,6 +247,9 @@ fn open_directories(config: &NodeConfig, disk: &mut dyn Disk) -> Result<Vec<LogD
             });
         }
         dirs.push(dir);
+    }
+    if config.roles.broker && !dirs.iter().any(|d| config.log_dirs.contains(&d.path)) {
+        return Err(OpenError::NoLogDir(config.log_dirs.join(", ")));
     }
     Ok(dirs)
 }

@@ -142,7 +142,13 @@ impl ReplicaManager {
         codecs: &dyn Codecs,
         out: &mut Outputs,
     ) -> Result<(), LogError> {
-        let Some(log_dir) = self.storage.dirs[at].log_dir.clone() else { return Ok(()) };
+        let Some(log_dir) = self.storage.dirs[at].log_dir.clone() else {
+            // It is offline since before the broker started.
+            let dir = self.storage.dirs[at].path.clone();
+            let why = "it could not be read when the broker started".into();
+            out.event(|| Event::LogDirOffline { dir, why });
+            return Ok(());
+        };
         let log_config = config.log_config(Dynamic::default());
         for found in log_dir.partitions(disk)? {
             match found.kind {
@@ -666,6 +672,11 @@ impl ReplicaManager {
     /// Whether every log directory is offline: a broker has nothing to live for then.
     pub fn is_offline(&self) -> bool {
         self.storage.dirs.iter().all(|d| d.log_dir.is_none())
+    }
+
+    /// Whether any log directory is offline.
+    pub(crate) fn has_offline_dir(&self) -> bool {
+        self.storage.dirs.iter().any(|d| d.log_dir.is_none())
     }
 
     /// For DescribeLogDirs: path, whether it is online, and the position by which replicas name it.

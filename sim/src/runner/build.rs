@@ -15,10 +15,14 @@ use rand_core::SeedableRng;
 use wire::Uuid;
 use wire::drive::{Endpoint, Nanos};
 
+use super::hostile::frames::Attack;
+use super::hostile::{Hostile, HostileSpec};
 use crate::mutants;
 use crate::scenario::{Client, ClientKind, DurationRange, From, LinkSettings, NodeDef, Scenario};
 use crate::world::chance::derive;
-use crate::world::{Between, ClientMaker, DiskSpec, LinkSpec, NodeSetup, ProcSpec, World, WorldSpec};
+use crate::world::{
+    Between, ClientMaker, DiskSpec, LinkSpec, MachineMaker, Make, NodeSetup, ProcSpec, World, WorldSpec,
+};
 
 /// The port of every broker listener.
 pub const BROKER_PORT: u16 = 9092;
@@ -170,8 +174,37 @@ fn names(scenario: &Scenario) -> Names {
     Names::new(producer_names(scenario).iter().map(|n| Arc::from(n.as_str())).collect())
 }
 
-/// Makes the next incarnation of a client's process; `first` are the numbers of its first message and transaction.
-pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: (u64, u64)) -> ClientMaker {
+/// How the next incarnation of a client's process is made; `first` are the numbers of its first message and transaction.
+pub fn client_make(scenario: &Scenario, client: &Client, process: &str, first: (u64, u64)) -> Make {
+    match &client.kind {
+        ClientKind::Hostile { rate, count, targets, sends } => {
+            Make::Machine(hostile_maker(scenario, *rate, *count, targets, sends))
+        }
+        _ => Make::Client(client_maker(scenario, client, process, first)),
+    }
+}
+
+fn hostile_maker(
+    scenario: &Scenario,
+    rate: f64,
+    count: Option<u64>,
+    targets: &[String],
+    sends: &[Attack],
+) -> MachineMaker {
+    let nodes = scenario.cluster.nodes.iter().filter(|n| targets.contains(&n.name));
+    let endpoint =
+        |n: &NodeDef| Endpoint::new(n.name.as_str(), if n.broker { BROKER_PORT } else { CONTROLLER_PORT });
+    let spec = HostileSpec {
+        targets: nodes.map(endpoint).collect(),
+        every: Nanos((1e9 / rate.max(1e-3)) as u64),
+        count,
+        attacks: sends.to_vec(),
+        topics: scenario.topics.iter().map(|t| t.name.clone()).collect(),
+    };
+    Arc::new(move |boot| Box::new(Hostile::new(spec.clone(), &boot)))
+}
+
+fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: (u64, u64)) -> ClientMaker {
     let name: Arc<str> = process.into();
     let bootstrap = match client.config.get("bootstrap.servers") {
         Some(list) => list.split(',').filter_map(endpoint).collect(),
@@ -232,6 +265,7 @@ pub fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: 
                 Ok(Process::Consumer(Box::new(made.map_err(|e| e.to_string())?)))
             })
         }
+        ClientKind::Hostile { .. } => unreachable!("it is no client process"),
         ClientKind::Admin { every, words, .. } => {
             let command = CommandSpec { words: words.clone(), files: BTreeMap::new(), config };
             let spec = AdminSpec { name, command, every: (Nanos(every.low.0), Nanos(every.high.0)) };

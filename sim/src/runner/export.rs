@@ -201,7 +201,7 @@ impl Export {
             ClientKind::Transactional { from, .. } => {
                 Does::Copies { from: from.clone(), process: None, open: None }
             }
-            ClientKind::Admin { .. } => return,
+            ClientKind::Admin { .. } | ClientKind::Hostile { .. } => return,
         };
         let processes = self.clients.get(&own).map_or(Vec::new(), |known| known.processes.clone());
         self.clients.insert(own, Known { name: name.to_owned(), does, processes });

@@ -11,6 +11,7 @@ mod export;
 mod faults;
 mod finish;
 pub mod groups;
+pub mod hostile;
 pub mod narrator;
 pub mod observer;
 pub mod play;
@@ -226,7 +227,7 @@ fn violations(player: &Player) -> Vec<ViolationReport> {
 fn clients(scenario: &Scenario, player: &Player) -> BTreeMap<String, ClientReport> {
     let mut clients = BTreeMap::new();
     for client in &scenario.clients {
-        if matches!(client.kind, ClientKind::Admin { .. }) {
+        if matches!(client.kind, ClientKind::Admin { .. } | ClientKind::Hostile { .. }) {
             continue;
         }
         let Some(stats) = player.observer.stats(&client.name) else { continue };

@@ -78,6 +78,8 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
             };
             told(format!("{partition}: log truncated from {from} to {to}{below}"), Tone::Bad)
         }
+        // Each follower meets what befell a log directory in each of its partitions; the directory's own line tells it.
+        Event::FetchFailed { error, .. } if error == "KAFKA_STORAGE_ERROR" => None,
         Event::FetchFailed { partition, error } => {
             told(format!("{partition}: fetch from the leader failed: {error}"), Tone::Bad)
         }
@@ -156,6 +158,7 @@ fn change_reason(reason: ChangeReason) -> &'static str {
         ChangeReason::Reassignment => "reassignment",
         ChangeReason::ConfigChange => "configuration changed",
         ChangeReason::LogDirFailure => "log directory failed",
+        ChangeReason::DirectoryAssigned => "a log directory was assigned",
     }
 }
 
@@ -163,7 +166,7 @@ fn change_reason(reason: ChangeReason) -> &'static str {
 pub fn internal_change(event: &Event) -> Option<(String, &'static str)> {
     match event {
         Event::PartitionChanged { partition, before: Some(_), reason, .. }
-            if partition.topic.starts_with("__") =>
+            if partition.topic.starts_with("__") && *reason != ChangeReason::DirectoryAssigned =>
         {
             Some((partition.topic.to_string(), change_reason(*reason)))
         }

@@ -208,17 +208,17 @@ impl Player {
 
     fn add_client(&mut self, stage: &mut Stage, client: &Client, process: &str) -> ProcId {
         let first = (self.observer.made(process), self.observer.transactions(process));
-        let maker = build::client_maker(&self.scenario, client, process, first);
+        let make = build::client_make(&self.scenario, client, process, first);
         let world = stage.world_mut();
         let proc = match world.proc(process) {
             // Another incarnation goes on with the next message.
             Some(proc) => {
-                world.set_make(proc, Make::Client(maker));
+                world.set_make(proc, make);
                 proc
             }
             None => {
                 world.add_host(process);
-                world.add_proc(ProcSpec::client(process, process, maker))
+                world.add_proc(ProcSpec::of_client(process, process, make))
             }
         };
         self.observer.client(proc, process, client);

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::expect;
-use super::format::{CLIENT_KINDS, STEP_COMMON, VERBS, companions};
+use super::format::{ATTACK_WORDS, CLIENT_KINDS, STEP_COMMON, VERBS, companions};
 use super::nearest::{nearest, suggestion};
 use super::settings::{Whose, settings};
 use super::tree::{Kind, Problem, Tree};
 use super::units::{self, Duration, DurationRange};
 use super::*;
+use crate::runner::hostile::frames::ATTACKS;
 use crate::world::Between;
 
 // What is read and checked, but cannot be run before the coordinators exist.
@@ -384,12 +385,12 @@ fn clients(root: &Tree, cluster: &Cluster) -> Result<Vec<Client>, Problem> {
                 ),
             ));
         };
-        clients.push(client(&entry.key, &kind.key, &kind.value)?);
+        clients.push(client(&entry.key, &kind.key, &kind.value, cluster)?);
     }
     Ok(clients)
 }
 
-fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
+fn client(name: &str, kind: &str, tree: &Tree, cluster: &Cluster) -> Result<Client, Problem> {
     let text = |key: &str| tree.field(key).and_then(Tree::text).map(str::to_owned);
     let number = |key: &str| tree.field(key).and_then(Tree::integer);
     let processing = tree.field("processing").map_or(Duration(0), duration_of);
@@ -427,6 +428,7 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
             abort_every: number("abort_every").unwrap_or(0) as u32,
             processing,
         },
+        "hostile" => hostile(tree, cluster)?,
         _ => {
             let line = tree.field("command").expect("checked");
             ClientKind::Admin {
@@ -443,6 +445,39 @@ fn client(name: &str, kind: &str, tree: &Tree) -> Result<Client, Problem> {
         instances: number("instances").unwrap_or(1) as u32,
         rack: text("rack"),
         kind,
+    })
+}
+
+fn hostile(tree: &Tree, cluster: &Cluster) -> Result<ClientKind, Problem> {
+    let mut targets = Vec::new();
+    for target in tree.field("targets").map_or(&[][..], Tree::one_or_many) {
+        let name = target.text().expect("checked");
+        let nodes = cluster.nodes.iter().filter(|n| match name {
+            "brokers" => n.broker,
+            "controllers" => n.controller,
+            name => n.name == name,
+        });
+        let before = targets.len();
+        targets.extend(nodes.map(|n| n.name.clone()));
+        if targets.len() == before {
+            let known: Vec<&str> = cluster.nodes.iter().map(|n| n.name.as_str()).collect();
+            let problem = Problem::new(target.span.clone(), format!("there is no node \"{name}\""));
+            return Err(match suggestion(name, &known) {
+                Some(help) => problem.help(help),
+                None => problem,
+            });
+        }
+    }
+    if targets.is_empty() {
+        targets = cluster.nodes.iter().filter(|n| n.broker).map(|n| n.name.clone()).collect();
+    }
+    let word = |t: &Tree| t.text().and_then(|w| ATTACK_WORDS.iter().position(|known| *known == w));
+    let sends = tree.field("sends").map_or(&[][..], Tree::one_or_many);
+    Ok(ClientKind::Hostile {
+        rate: tree.field("rate").and_then(Tree::text).map_or(20.0, |r| units::rate(r).expect("checked")),
+        count: tree.field("count").and_then(Tree::integer).map(|n| n as u64),
+        targets,
+        sends: sends.iter().filter_map(word).map(|at| ATTACKS[at]).collect(),
     })
 }
 

@@ -105,17 +105,18 @@ const TOPIC: Shape = Shape::Object(&Object {
 
 const CLIENT: Shape = Shape::Object(&Object {
     name: "a client",
-    doc: "Exactly one of the four kinds.",
+    doc: "Exactly one of the five kinds.",
     fields: &[
         opt("producer", PRODUCER, "Sends values NAME-0, NAME-1, …"),
         opt("consumer", CONSUMER, "Reads, in a group or with assigned partitions."),
         opt("transactional", TRANSACTIONAL, "Consumes, transforms, produces, in transactions."),
         opt("admin", ADMIN, "Runs a command again and again."),
+        opt("hostile", HOSTILE, "Sends what no honest client sends."),
     ],
 });
 
 /// The kinds of clients.
-pub const CLIENT_KINDS: [&str; 4] = ["producer", "consumer", "transactional", "admin"];
+pub const CLIENT_KINDS: [&str; 5] = ["producer", "consumer", "transactional", "admin", "hostile"];
 
 const COMMON: [Field; 4] = [
     opt("config", CONFIG, "Kafka's client settings."),
@@ -194,6 +195,30 @@ const ADMIN: Shape = Shape::Object(&Object {
         req("command", Shape::Text, "A kafka-* command line."),
     ],
 });
+
+const HOSTILE: Shape = Shape::Object(&Object {
+    name: "a hostile client",
+    doc: "Sends damaged, huge, stale and senseless frames from the seed.",
+    fields: &[
+        COMMON[1],
+        COMMON[2],
+        opt("rate", Shape::Rate, "Frames; 20/s unless given."),
+        opt("count", Shape::Int(0, i64::MAX), "So many, then it is quiet."),
+        opt(
+            "targets",
+            Shape::Either(
+                &[Shape::Text, NAMES],
+                "a node's name, \"brokers\", \"controllers\", or a list of them",
+            ),
+            "The nodes to which it speaks; the brokers unless given.",
+        ),
+        opt("sends", Shape::List(&Shape::Words(&ATTACK_WORDS)), "What it sends; everything unless given."),
+    ],
+});
+
+/// What a hostile client sends.
+pub const ATTACK_WORDS: [&str; 9] =
+    ["garbage", "huge", "unfinished", "truncated", "old_version", "counts", "damaged", "stale", "large"];
 
 const REF: Object = Object {
     name: "a node reference",

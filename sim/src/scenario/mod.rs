@@ -21,6 +21,7 @@ use tree::Tree;
 pub use units::{Duration, DurationRange};
 
 use crate::mutants::Mutant;
+pub use crate::runner::hostile::frames::Attack;
 pub use crate::world::{After, Direction, FaultKind, Rot, Unsynced};
 
 /// A scenario file that was read and checked, before a variant is chosen.
@@ -275,6 +276,17 @@ pub enum ClientKind {
         command: String,
         /// The same, split.
         words: Vec<String>,
+    },
+    /// Sends what no honest client sends.
+    Hostile {
+        /// Frames per second.
+        rate: f64,
+        /// So many, then it is quiet.
+        count: Option<u64>,
+        /// The nodes to which it speaks.
+        targets: Vec<String>,
+        /// What it sends; everything if empty.
+        sends: Vec<Attack>,
     },
 }
 

@@ -20,6 +20,8 @@ impl std::fmt::Display for Duration {
             _ if ns.is_multiple_of(60_000_000_000) => write!(f, "{}m", ns / 60_000_000_000),
             _ if ns.is_multiple_of(1_000_000_000) => write!(f, "{}s", ns / 1_000_000_000),
             _ if ns.is_multiple_of(1_000_000) => write!(f, "{}ms", ns / 1_000_000),
+            1_000_000_000.. => write!(f, "{:.3}s", ns as f64 / 1e9),
+            1_000_000.. => write!(f, "{:.3}ms", ns as f64 / 1e6),
             _ => write!(f, "{}us", ns as f64 / 1e3),
         }
     }

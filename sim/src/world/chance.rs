@@ -27,6 +27,11 @@ pub fn derive(seed: u64, purpose: &str) -> Chance {
 pub struct Chance(ChaCha8Rng);
 
 impl Chance {
+    /// The stream of a process, from the seed of its incarnation.
+    pub fn from_seed(seed: [u8; 32]) -> Chance {
+        Chance(ChaCha8Rng::from_seed(seed))
+    }
+
     /// A number in `0..bound`. The bias is below 2⁻³² for bounds below 2³², and `bound` must not be zero.
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {

@@ -160,9 +160,14 @@ impl ProcSpec {
 
     /// A client process, which starts at once and whose work costs nothing.
     pub fn client(name: &str, host: &str, make: ClientMaker) -> ProcSpec {
+        ProcSpec::of_client(name, host, Make::Client(make))
+    }
+
+    /// The same for what takes a client's place.
+    pub fn of_client(name: &str, host: &str, make: Make) -> ProcSpec {
         let (name, host) = (name.to_owned(), host.to_owned());
         let start = Between::exactly(Nanos::ZERO);
-        ProcSpec { name, host, start, cost: WorkCost::NONE, make: Make::Client(make) }
+        ProcSpec { name, host, start, cost: WorkCost::NONE, make }
     }
 }
 

@@ -180,7 +180,8 @@ impl Disk for DiskPort<'_> {
 
     fn mkdir(&mut self, path: &str) -> Result<(), DiskError> {
         self.begin_path(ItemKind::DiskMkdir, 0, path);
-        self.strike(path, Does::Write(0))?;
+        let there = self.disk.lookup(path).is_some_and(|dir| self.disk.is_dir(dir));
+        self.strike(path, if there { Does::Read } else { Does::Write(0) })?;
         let mut at = super::ROOT;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             at = match self.disk.dir(at).entries.get(name).copied() {
