@@ -7,7 +7,7 @@ use crate::{ClientReport, CommandOutput, GroupReport, RunReport, StepReport, Vio
 
 /// The document, one JSON object.
 pub fn document(report: &RunReport) -> Value {
-    json!({
+    let mut document = json!({
         "scenario": report.scenario,
         "variant": report.variant,
         "seed": report.seed,
@@ -26,7 +26,14 @@ pub fn document(report: &RunReport) -> Value {
         "coverage": coverage(&report.coverage),
         "options": report.options,
         "reproduce": report.reproduce,
-    })
+    });
+    if !report.schedule.is_empty() {
+        let schedule = report.schedule.iter();
+        document["schedule"] = schedule
+            .map(|s| json!({ "chaos": s.chaos, "at_seconds": s.at_seconds, "step": s.step }))
+            .collect();
+    }
+    document
 }
 
 fn step(step: &StepReport) -> Value {

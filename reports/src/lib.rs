@@ -116,6 +116,19 @@ pub struct RunReport {
     pub warnings: Vec<String>,
     /// One line that reproduces the run.
     pub reproduce: String,
+    /// What chaos did, in order.
+    pub schedule: Vec<ScheduledStep>,
+}
+
+/// A step that chaos drew, as it would stand in a scenario file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduledStep {
+    /// The place in the file's list of the `chaos` step that drew it.
+    pub chaos: usize,
+    /// When, in virtual seconds since that step began; exact to the nanosecond.
+    pub at_seconds: f64,
+    /// The step.
+    pub step: serde_json::Value,
 }
 
 /// One step.

@@ -314,6 +314,7 @@ mod tests {
             }],
             warnings: vec![long.into()],
             reproduce: "highwater run scenarios/labs/kill-broker-1.json --seed 7".into(),
+            schedule: Vec::new(),
         }
     }
 

@@ -30,7 +30,7 @@ fn the_first_lab_reads_as_it_is_written() {
 #[test]
 fn every_scenario_of_the_project_loads_with_all_its_variants() {
     let mut seen = 0;
-    for folder in ["labs", "bench", "faults", "anomalies"] {
+    for folder in ["labs", "bench", "chaos", "faults", "anomalies"] {
         let Ok(files) = std::fs::read_dir(root().join("scenarios").join(folder)) else { continue };
         for file in files {
             let path = file.unwrap().path();

@@ -22,6 +22,8 @@ pub struct Promise {
     stale_disk: bool,
     /// A bit of a file flipped.
     bit_flipped: bool,
+    /// Power losses are chosen so that enough members of every ISR never had one.
+    covered: bool,
 }
 
 impl Promise {
@@ -46,9 +48,14 @@ impl Promise {
         self.unclean.insert(topic.to_owned());
     }
 
-    /// The page cache of a host is gone.
+    /// The page cache of a host is gone. Where enough others of every ISR have what it lost, that excuses nothing.
     pub fn power_lost(&mut self) {
-        self.power_lost = true;
+        self.power_lost |= !self.covered;
+    }
+
+    /// Whether what fails from now on is chosen so that `min.insync.replicas` and the quorum are kept.
+    pub fn covered(&mut self, covered: bool) {
+        self.covered = covered;
     }
 
     /// A disk was replaced by an empty one.

@@ -19,7 +19,7 @@ impl Player {
     /// Everything after the last step.
     pub async fn finish(&mut self, stage: &mut Stage) -> Result<(), Stop> {
         self.stop_clients(stage, true).await?;
-        if self.scenario.finally.restore {
+        if self.scenario.finally.restore || super::chaos::any(&self.scenario.steps) {
             self.restore(stage).await?;
         }
         self.catch_up(stage)?;

@@ -4,6 +4,7 @@
 //! inside madsim, and folds what was seen into a report.
 
 pub mod build;
+pub mod chaos;
 mod command;
 pub mod coverage;
 pub mod evaluate;
@@ -204,8 +205,9 @@ fn report(
         timeline: player.observer.timeline.clone(),
         partitions: partitions(world, player),
         coverage: player.observer.coverage.report(&scenario.sometimes),
-        warnings: scenario.warnings.clone(),
+        warnings: scenario.warnings.iter().chain(&player.not_kept).cloned().collect(),
         reproduce: options.reproduce.clone(),
+        schedule: player.schedule.iter().map(chaos::Scheduled::report).collect(),
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Observer {
     producers: Vec<String>,
     /// Committed states by topic and partition.
     pub partitions: BTreeMap<(String, i32), PartitionState>,
+    /// How often one of them changed.
+    pub partition_changes: u64,
     /// The clients and their processes, by name.
     clients: Vec<ClientView>,
     /// What each process wrote.
@@ -188,6 +190,7 @@ impl Observer {
             roles: Vec::new(),
             producers: super::build::producer_names(scenario),
             partitions: BTreeMap::new(),
+            partition_changes: 0,
             clients: clients.collect(),
             consoles: BTreeMap::new(),
             node_events: BTreeMap::new(),
@@ -469,6 +472,7 @@ impl Observer {
         match event {
             Event::PartitionChanged { partition, after, .. } => {
                 self.unclean(partition.topic.as_ref(), partition.partition, after);
+                self.partition_changes += 1;
                 self.partitions.insert((partition.topic.to_string(), partition.partition), after.clone());
             }
             Event::TopicDeleted { topic } => self.partitions.retain(|(t, _), _| **t != **topic),

@@ -8,6 +8,7 @@ use broker_core::coordinator::{GROUP_TOPIC, TRANSACTION_TOPIC, partition_for};
 use reports::{StepReport, Tone};
 
 use super::build;
+use super::chaos::Scheduled;
 use super::evaluate;
 use super::observer::Observer;
 use super::setup::TopicMaker;
@@ -67,6 +68,15 @@ pub struct Player {
     changed_at: SimTime,
     chance: Chance,
     commands: u32,
+    /// What chaos did.
+    pub schedule: Vec<Scheduled>,
+    /// What chaos broke that it was to keep: there is nothing, or chaos or the core is wrong.
+    pub not_kept: Vec<String>,
+    /// How many times chaos came.
+    pub(super) chaoses: u32,
+    /// Whether it is chaos that plays a step.
+    pub(super) in_chaos: bool,
+    pub(super) seed: u64,
 }
 
 impl Player {
@@ -84,6 +94,11 @@ impl Player {
             changed_at: SimTime::ZERO,
             chance: derive(seed, "steps"),
             commands: 0,
+            schedule: Vec::new(),
+            not_kept: Vec::new(),
+            chaoses: 0,
+            in_chaos: false,
+            seed,
         }
     }
 
@@ -321,6 +336,9 @@ impl Player {
         if let Err(Stop::Expectation(why)) = &played {
             report.detail.clone_from(why);
         }
+        if matches!(step.verb, Verb::Chaos(_)) {
+            self.changed_at = stage.world().now();
+        }
         let index = step.index;
         self.reports.push(report);
         played.map(|()| true).map_err(|stop| match stop {
@@ -347,7 +365,8 @@ impl Player {
 
     pub(super) fn tell_step(&mut self, stage: &Stage, step: &Step, text: String) {
         let at = stage.world().now();
-        self.observer.tell(at, &format!("step {}", step.index), text, Tone::Step);
+        let who = if self.in_chaos { "chaos".to_owned() } else { format!("step {}", step.index) };
+        self.observer.tell(at, &who, text, Tone::Step);
         if let Some(note) = &step.note {
             self.observer.tell(at, "", note.clone(), Tone::Note);
         }
@@ -367,8 +386,21 @@ impl Player {
                 let number = self.commands;
                 super::command::play(self, stage, command, number, report).await
             }
+            Verb::Chaos(chaos) => super::chaos::play(self, stage, step, chaos).await,
             Verb::Repeat(_) => unreachable!("repetitions are flattened"),
             _ => self.change(stage, step, report).await,
+        }
+    }
+
+    /// Plays one step that chaos drew: it takes no time.
+    pub(super) async fn act(&mut self, stage: &mut Stage, step: &Step) -> Result<(), Stop> {
+        let mut report = StepReport::default();
+        match &step.verb {
+            Verb::Command(command) => {
+                self.tell_step(stage, step, command.line.clone());
+                super::command::play(self, stage, command, 0, &mut report).await
+            }
+            _ => self.change(stage, step, &mut report).await,
         }
     }
 

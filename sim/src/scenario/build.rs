@@ -601,7 +601,12 @@ fn variants_of(tree: &Tree, key: &str, names: &Names<'_>) -> Result<Vec<String>,
     Ok(texts_of(tree.field(key)))
 }
 
-fn step(index: usize, tree: &Tree, names: &mut Names<'_>, variant: Option<&str>) -> Result<Step, Problem> {
+pub(super) fn step(
+    index: usize,
+    tree: &Tree,
+    names: &mut Names<'_>,
+    variant: Option<&str>,
+) -> Result<Step, Problem> {
     let verb_entry = verb_of(tree)?;
     let (word, value) = (verb_entry.key.as_str(), &verb_entry.value);
     for entry in tree.entries() {
@@ -690,7 +695,7 @@ fn verb(
         "link" => Verb::Link(link(value, names)?),
         "disk" => Verb::Disk(disk(value, names)?),
         "clock" => Verb::Clock(clock(value, names)?),
-        "chaos" => return Err(not_yet(value, "chaos")),
+        "chaos" => Verb::Chaos(Box::new(super::chaos::chaos(value)?)),
         "expect" => {
             Verb::Expect(Box::new(expect::expect(value, step.field("within"), step.field("for"), names)?))
         }

@@ -265,6 +265,8 @@ pub const VERBS: [&str; 21] = [
     "repeat",
 ];
 
+/// A step alone: what chaos draws is written as one.
+pub const STEP_SHAPE: &Shape = &STEP;
 static STEP: Shape = Shape::Object(&STEP_OBJECT);
 static STEP_OBJECT: Object = Object {
     name: "a step",
@@ -501,6 +503,11 @@ const CHAOS: Shape = Shape::Object(&Object {
                 ],
             }),
             "What is never broken.",
+        ),
+        opt(
+            "swarm",
+            Shape::Bool,
+            "Each seed draws its own subset of the kinds, weights and rate; true unless given.",
         ),
     ],
 });

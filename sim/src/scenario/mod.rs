@@ -4,6 +4,7 @@
 //! and the nearest known word, before anything runs. [`Scenario::variant`] gives the sheet with a variant applied.
 
 mod build;
+pub mod chaos;
 pub mod command;
 pub mod expect;
 pub mod format;
@@ -16,6 +17,7 @@ pub mod units;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use chaos::{Chaos, ChaosKind, Keep};
 pub use tree::Problem;
 use tree::Tree;
 pub use units::{Duration, DurationRange};
@@ -402,7 +404,7 @@ pub enum Verb {
     /// A wall clock.
     Clock(Clock),
     /// Random faults.
-    Chaos,
+    Chaos(Box<Chaos>),
     /// What must hold.
     Expect(Box<Expect>),
     /// Steps again and again.
@@ -431,7 +433,7 @@ impl Verb {
             Verb::Link(_) => "link",
             Verb::Disk(_) => "disk",
             Verb::Clock(_) => "clock",
-            Verb::Chaos => "chaos",
+            Verb::Chaos(_) => "chaos",
             Verb::Expect(_) => "expect",
             Verb::Repeat(_) => "repeat",
         }
