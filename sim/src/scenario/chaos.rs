@@ -145,6 +145,13 @@ pub fn step_of(scenario: &Scenario, index: usize, json: &serde_json::Value) -> R
         topics: scenario.topics.iter().map(|t| t.name.clone()).collect(),
         kept: Default::default(),
         background: Default::default(),
+        snapshots: Default::default(),
+        log_dirs: scenario
+            .cluster
+            .nodes
+            .iter()
+            .map(|n| (n.name.clone(), scenario.cluster.log_dirs(n)))
+            .collect(),
         text: &text,
         variants: &[],
         warnings: Vec::new(),

@@ -206,20 +206,37 @@ impl Draw<'_> {
         sides
     }
 
+    /// Cuts and jams, names that cannot be resolved, connections that break.
     fn cuts(&self, chance: &mut Chance, lasts: Nanos) -> Vec<Candidate> {
         let direction = pick(chance, &["both", "both", "forth", "back"]);
-        let reset = chance.below(4) == 0;
+        let (how, reset) = (chance.below(8), chance.below(4) == 0);
         let sides = self.sides(chance);
-        let candidate = |(a, b): (Vec<String>, Vec<String>)| Candidate {
-            begin: vec![json!({ "cut": { "between": [a, b], "direction": direction, "reset": reset } })],
-            end: End {
-                steps: vec![json!({ "heal": { "between": [a, b], "direction": direction } })],
-                ..End::default()
-            },
-            harm: Harm { apart: self.apart(&a, &b), lasts: lasts.0, ..Harm::default() },
-            lasts,
-            keys: keys::links(&a, &b),
-            rolling: Vec::new(),
+        let candidate = |(a, b): (Vec<String>, Vec<String>)| {
+            let both = json!([a, b]);
+            let (begin, end) = match how {
+                0 => (json!({ "reset": { "between": both } }), None),
+                1 => (
+                    json!({ "names": { "fault": "unknown", "at": a, "of": b } }),
+                    Some(json!({ "names": { "fault": "none", "at": a, "of": b } })),
+                ),
+                how => (
+                    json!({ "cut": { "between": both, "direction": direction, "reset": reset, "jam": how == 2 } }),
+                    Some(json!({ "heal": { "between": both, "direction": direction } })),
+                ),
+            };
+            let lasts = if end.is_some() { lasts } else { Nanos::ZERO };
+            Candidate {
+                begin: vec![begin],
+                keys: if end.is_some() { keys::links(&a, &b) } else { Vec::new() },
+                end: End { steps: end.into_iter().collect(), ..End::default() },
+                harm: Harm {
+                    apart: if how == 0 { BTreeSet::new() } else { self.apart(&a, &b) },
+                    lasts: lasts.0,
+                    ..Harm::default()
+                },
+                lasts,
+                rolling: Vec::new(),
+            }
         };
         sides.into_iter().map(candidate).collect()
     }
@@ -235,6 +252,7 @@ impl Draw<'_> {
         let loss = (chance.below(if mild { 20 } else { 100 }) as f64) / 1000.0;
         let bandwidth = pick(chance, &[256, 1024, 4096]);
         let narrow = !mild && chance.below(3) == 0;
+        let (tail, slow_start) = (chance.below(3) == 0, chance.below(3) == 0);
         let direction = pick(chance, &["both", "both", "forth", "back"]);
         let low = duration(Nanos(latency.0 / [1, 2, 20][jitter as usize]));
         let latency = format!("{low}..{}", duration(latency));
@@ -243,6 +261,13 @@ impl Draw<'_> {
                 json!({ "from": a, "to": b, "direction": direction, "latency": latency, "loss": loss });
             if narrow {
                 link["bandwidth"] = json!(format!("{bandwidth}KiB/s"));
+            }
+            if tail {
+                link["tail"] =
+                    json!({ "share": 0.02, "latency": if mild { "20ms..150ms" } else { "200ms..2s" } });
+            }
+            if slow_start {
+                link["connect"] = json!(if mild { "10ms..100ms" } else { "100ms..2s" });
             }
             let apart = if mild { BTreeSet::new() } else { self.apart(&a, &b) };
             Candidate {
@@ -269,9 +294,16 @@ impl Draw<'_> {
             faults.push("bit_flip");
         }
         let first = chance.below(u64::MAX) as usize % faults.len();
+        let stall = pick(chance, &["5ms..50ms", "100ms..1s", "2s..6s"]);
         let mut all = Vec::new();
         for fault in faults[first..].iter().chain(&faults[..first]) {
-            let begin = |name: &str| json!({ "disk": { "node": name, "fault": fault } });
+            let begin = |name: &str| {
+                let mut disk = json!({ "node": name, "fault": fault });
+                if *fault == "slow" {
+                    disk["stall"] = json!(stall);
+                }
+                json!({ "disk": disk })
+            };
             let mut these = self.processes(self.nodes(), lasts, begin);
             for candidate in &mut these {
                 let [name] = candidate.end.recover.as_slice() else { continue };
@@ -297,13 +329,13 @@ impl Draw<'_> {
             let (there, again) = match (drifts, back) {
                 (true, _) => (
                     json!({ "clock": { "node": name, "drift_ppm": ppm } }),
-                    json!({ "clock": { "node": name, "drift_ppm": 0 } }),
+                    json!({ "clock": { "node": name, "default": true } }),
                 ),
                 (false, back) => {
-                    let step = |back| format!("{}{size}", if back { "-" } else { "" });
+                    let step = format!("{}{size}", if back { "-" } else { "" });
                     (
-                        json!({ "clock": { "node": name, "step": step(back) } }),
-                        json!({ "clock": { "node": name, "step": step(!back) } }),
+                        json!({ "clock": { "node": name, "step": step } }),
+                        json!({ "clock": { "node": name, "default": true } }),
                     )
                 }
             };
