@@ -25,6 +25,9 @@ use super::tail::{Tail, TailBatch};
 use super::{LoadState, Log, LogConfig, LogError, ReadError, Recovered, checkpoint, remove_if_exists};
 use crate::disk::{Disk, DiskError};
 
+/// What a record of before Kafka 0.11 has before its key and value (`LegacyRecord.RECORD_OVERHEAD_V0`).
+const OLD_RECORD_OVERHEAD: i32 = 14;
+
 /// The base offset in a file's name, `00000000000000000042.log.swap`: 42.
 fn base_of(name: &str) -> Option<i64> {
     let (digits, rest) = name.split_at_checked(20)?;
@@ -334,7 +337,9 @@ impl Loader<'_> {
         let header = match segment.header_at(self.disk, position).map_err(failed)? {
             Ok(header) => header,
             // Not a torn batch but a log of before Kafka 0.11: nothing of it may be cut.
-            Err(error @ BatchError::OldMagic(_)) if position == 0 => {
+            Err(error @ BatchError::OldMagic(_))
+                if position == 0 && self.is_old(segment).map_err(failed)? =>
+            {
                 return Err(LogError::Malformed { path: log_path(), why: alloc::format!("{error}") });
             }
             Err(_) => return Ok(None),
@@ -352,6 +357,17 @@ impl Loader<'_> {
         let size = header.size_in_bytes();
         self.disk.read(segment.log, u64::from(position), size, &mut batch).map_err(failed)?;
         Ok(header.check_crc(&batch, self.codecs).is_ok().then_some(header))
+    }
+
+    /// Whether a segment begins with a record of before Kafka 0.11. Zeros, which a power loss leaves of sectors that were
+    /// never written, look like one of format 0 but for their size, as Kafka sees it (`FileLogInputStream`).
+    fn is_old(&mut self, segment: &Segment) -> Result<bool, DiskError> {
+        let mut size = Rope::new();
+        self.disk.read(segment.log, 8, 4, &mut size)?;
+        let mut bytes = [0; 4];
+        let there = size.len().min(4);
+        size.copy_to(0, &mut bytes[..there]);
+        Ok(i32::from_be_bytes(bytes) >= OLD_RECORD_OVERHEAD)
     }
 
     /// Finds the log's end, begins a segment if there is none, and drops all if the log shall start behind its end.

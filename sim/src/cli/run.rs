@@ -60,7 +60,10 @@ pub fn run(args: &RunArgs) -> u8 {
     };
     let seed = args.seed.unwrap_or_else(draw_seed);
     if !args.json {
-        announce(&scenario, seed);
+        match scenario.drawn(seed) {
+            Ok(scenario) => announce(&scenario, seed),
+            Err(problem) => return refuse(&format!("error: with seed {seed}: {problem}")),
+        }
     }
     let options = RunOptions {
         seed,

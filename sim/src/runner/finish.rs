@@ -1,7 +1,5 @@
 //! The end of a run: clients stop, consumers catch up, a reader reads everything, the history is judged.
 
-use std::collections::BTreeSet;
-
 use broker_core::coordinator::TRANSACTION_TOPIC;
 
 use super::build;
@@ -9,7 +7,7 @@ use super::evaluate;
 use super::play::{Player, Stop};
 use super::view::Look;
 use crate::checkers::transactions::Hanging;
-use crate::scenario::{Client, ClientKind, WantedViolation, WantedViolations};
+use crate::scenario::{ClientKind, WantedViolation, WantedViolations};
 use crate::world::{self, ProcId, ProcState, Stage};
 
 /// A producer's close waits for its delivery time-out, two minutes unless set.
@@ -21,8 +19,10 @@ impl Player {
         self.stop_clients(stage, true).await?;
         if self.scenario.finally.restore || super::chaos::any(&self.scenario.steps) {
             self.restore(stage).await?;
+            self.come_to_rest(stage)?;
+        } else {
+            self.catch_up(stage)?;
         }
-        self.catch_up(stage)?;
         self.stop_clients(stage, false).await?;
         self.read_everything(stage).await?;
         stage.world_mut().check_nodes()?;
@@ -76,32 +76,14 @@ impl Player {
                 }
             }
         }
-        let within = self.scenario.finally.within.0;
-        let healed = self.until(stage, within, |player, _| {
-            player.observer.partitions.values().all(|s| s.leader >= 0 && s.isr.len() == s.replicas.len())
-        })?;
-        if healed {
-            return Ok(());
-        }
-        let waiting: Vec<String> = self
-            .observer
-            .partitions
-            .iter()
-            .filter(|(_, s)| s.leader < 0 || s.isr.len() < s.replicas.len())
-            .map(|((t, p), s)| format!("{t}-{p} (leader {}, ISR {:?})", s.leader, s.isr))
-            .collect();
-        Err(Stop::Liveness(format!(
-            "everything was healed, and within {} still waiting for {}",
-            self.scenario.finally.within,
-            waiting.join(", ")
-        )))
+        Ok(())
     }
 
     /// Consumers go on until they have everything that their leaders have committed.
     fn catch_up(&mut self, stage: &mut Stage) -> Result<(), Stop> {
         let within = self.scenario.finally.within.0;
         let caught_up = |player: &Player, world: &world::World| {
-            player.consumers_lag(world) == 0 && !player.has_open_transactions(world)
+            super::liveness::is_all_read(player, world) && !player.has_open_transactions(world)
         };
         self.until(stage, within, caught_up)?;
         Ok(())
@@ -118,53 +100,6 @@ impl Player {
             let partitions = evaluate::View::partitions(&look, topic);
             partitions.into_iter().any(|p| look.open_transactions(topic, p).is_some_and(|open| open))
         })
-    }
-
-    /// Records below the high watermarks that running consumers have not polled, on partitions that have a leader.
-    fn consumers_lag(&self, world: &world::World) -> i64 {
-        let look = Look { player: self, world };
-        let mut lag = 0;
-        let mut groups: BTreeSet<&str> = BTreeSet::new();
-        for client in &self.scenario.clients {
-            let ClientKind::Consumer { partitions, group, .. } = &client.kind else { continue };
-            groups.extend(group.as_deref());
-            for name in client.processes() {
-                if world.proc(&name).is_none_or(|p| world.state(p) != ProcState::Running) {
-                    continue;
-                }
-                for at in partitions {
-                    let Some((_, high)) = evaluate::View::leader_log(&look, &at.0, at.1) else { continue };
-                    lag += (high - look.position(&name, &at.0, at.1)).max(0);
-                }
-            }
-        }
-        lag + groups.iter().map(|group| self.group_lag(&look, group)).sum::<i64>()
-    }
-
-    /// Records of a group's topics, on partitions that have a leader, that whoever owns them has not polled. None if no
-    /// member runs.
-    fn group_lag(&self, look: &Look<'_>, group: &str) -> i64 {
-        let runs =
-            |name: &String| look.world.proc(name).is_some_and(|p| look.world.state(p) == ProcState::Running);
-        let is_member = |client: &&Client| match &client.kind {
-            ClientKind::Consumer { group: Some(of), .. } => of == group,
-            _ => false,
-        };
-        let clients = self.scenario.clients.iter().filter(is_member);
-        let members: Vec<String> = clients.flat_map(Client::processes).filter(runs).collect();
-        if members.is_empty() {
-            return 0;
-        }
-        let mut lag = 0;
-        for topic in self.scenario.topics_of_group(group) {
-            for partition in evaluate::View::partitions(look, &topic) {
-                let Some((_, high)) = evaluate::View::leader_log(look, &topic, partition) else { continue };
-                let owner = members.iter().find(|name| self.observer.owns(name, &topic, partition));
-                let position = owner.map_or(0, |name| look.position(name, &topic, partition));
-                lag += (high - position).max(0);
-            }
-        }
-        lag
     }
 
     async fn read_everything(&mut self, stage: &mut Stage) -> Result<(), Stop> {

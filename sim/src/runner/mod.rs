@@ -13,6 +13,7 @@ mod faults;
 mod finish;
 pub mod groups;
 pub mod hostile;
+pub mod liveness;
 pub mod narrator;
 pub mod observer;
 pub mod play;
@@ -70,11 +71,13 @@ pub enum RunError {
 
 /// Runs a scenario once.
 pub fn run(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, RunError> {
+    let scenario = &drawn(scenario, options)?;
     run_player(scenario, options, Player::new(Arc::new(scenario.clone()), options.seed))
 }
 
 /// The same, and keeps the clients' history.
 pub fn run_with_history(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, RunError> {
+    let scenario = &drawn(scenario, options)?;
     let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
     player.observer.keep_history(export::Export::new(scenario, options.seed));
     run_player(scenario, options, player)
@@ -103,6 +106,12 @@ fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Resu
     let trace = trace.iter().map(|item| item.line(&name(item.proc))).collect();
     let report = report(scenario, options, &world, &player, ended, &trail, taken());
     Ok(Outcome { report, trail, trace, edn: player.observer.take_history() })
+}
+
+/// The scenario that the seed of a run draws.
+fn drawn(scenario: &Scenario, options: &RunOptions) -> Result<Scenario, RunError> {
+    let drawn = scenario.drawn(options.seed);
+    drawn.map_err(|problem| RunError::Refused(format!("with seed {}: {problem}", options.seed)))
 }
 
 /// Says how many seconds of real time have passed since it was made.
@@ -138,6 +147,9 @@ pub fn effective_options(scenario: &Scenario) -> BTreeMap<String, String> {
     let ids = |ids: Vec<i32>| ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
     options.insert("brokers".to_owned(), ids(scenario.cluster.brokers()));
     options.insert("controllers".to_owned(), ids(scenario.cluster.controllers()));
+    for (place, value) in &scenario.drawn {
+        options.insert(format!("drawn {place}"), value.clone());
+    }
     for (key, value) in &scenario.cluster.config {
         options.insert(format!("cluster.{key}"), value.clone());
     }
@@ -173,7 +185,9 @@ fn report(
 ) -> RunReport {
     let (verdict, why) = match ended {
         Err(Stop::Expectation(why)) => (Verdict::Expectation, Some(why)),
-        Err(Stop::Liveness(why)) => (Verdict::Liveness, Some(why)),
+        Err(Stop::Liveness(why)) => {
+            (Verdict::Liveness, Some(liveness::because(&why, &liveness::pending(player, world))))
+        }
         Err(Stop::Crash(why)) => (Verdict::Crash, Some(why)),
         Ok(()) => match player.not_allowed() {
             Some(why) => (Verdict::Violation, Some(why)),

@@ -30,6 +30,16 @@ impl Look<'_> {
         Some((self.world.host_of(proc), replica))
     }
 
+    /// The end of a replica's log, if its broker runs.
+    pub fn log_end(&self, broker: i32, topic: &str, partition: i32) -> Option<i64> {
+        Some(self.replica(broker, topic, partition)?.1.log?.log_end_offset())
+    }
+
+    /// The state of a group, if its coordinator runs.
+    pub fn group_state(&self, group: &str) -> Option<String> {
+        self.coordinated(group).map(|known| known.state.to_owned())
+    }
+
     /// Where a consumer's process reads next; 0 before it has begun.
     pub fn position(&self, process: &str, topic: &str, partition: i32) -> i64 {
         let client = self.world.proc(process).and_then(|proc| self.world.client(proc));

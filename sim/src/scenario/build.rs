@@ -71,6 +71,8 @@ pub(super) fn scenario(
         sometimes: sometimes(root.field("sometimes"))?,
         limit: root.field("limit").map_or(Duration(3_600_000_000_000), duration_of),
         warnings: names.warnings,
+        swarm: None,
+        drawn: Vec::new(),
     })
 }
 
@@ -702,11 +704,6 @@ fn verb(
         "repeat" => Verb::Repeat(repeat(value, names, variant)?),
         other => unreachable!("{other} is not among VERBS"),
     })
-}
-
-/// A part of the format that is read and checked, but that this version cannot run.
-pub(super) fn not_yet(tree: &Tree, what: &str) -> Problem {
-    Problem::new(tree.span.clone(), format!("this version of Highwater reads {what} but cannot run it"))
 }
 
 fn range_of_wait(tree: &Tree) -> Result<DurationRange, Problem> {

@@ -29,6 +29,14 @@ pub const SCENARIO: Shape = Shape::Object(&Object {
             NAMES,
             "Domain events that some runs of a sweep should reach, such as LogTruncated.",
         ),
+        opt(
+            "swarm",
+            Shape::Map(&Shape::Either(
+                &[Shape::List(&Shape::Json), Shape::Text],
+                "values to draw from such as [1, 3, 5], or a range of whole numbers such as \"3..5\"",
+            )),
+            "JSON pointers, and the values of which each seed draws one to put there.",
+        ),
     ],
 });
 

@@ -11,13 +11,16 @@ pub mod format;
 pub mod nearest;
 mod settings;
 pub mod shape;
+mod swarm;
 pub mod tree;
 pub mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use chaos::{Chaos, ChaosKind, Keep};
+pub use swarm::Swarm;
 pub use tree::Problem;
 use tree::Tree;
 pub use units::{Duration, DurationRange};
@@ -69,6 +72,10 @@ pub struct Scenario {
     pub limit: Duration,
     /// Near misses and the like, for people.
     pub warnings: Vec<String>,
+    /// What each seed draws for itself.
+    pub swarm: Option<Arc<Swarm>>,
+    /// What a seed drew: places of the file, and values.
+    pub drawn: Vec<(String, String)>,
 }
 
 /// Brokers and controllers.
@@ -851,6 +858,8 @@ impl Sheet {
                 tree::parse(value).unwrap_or(Tree { span: 0..0, kind: tree::Kind::Text(value.to_owned()) });
             value.forget_place();
             root.set(pointer, 0..0, value).map_err(|problem| refuse(problem.text))?;
+            // What is set is not drawn.
+            root.remove_entry("swarm", pointer);
         }
         if !changes.is_empty() {
             format::SCENARIO.check(&root).map_err(|problem| self.refused(problem))?;
@@ -883,6 +892,7 @@ impl Sheet {
         if let Some(about) = self.about_of(variant) {
             scenario.about = Some(about);
         }
+        scenario.swarm = swarm::swarm(root, &scenario, &self.text, &self.variants)?;
         Ok(scenario)
     }
 

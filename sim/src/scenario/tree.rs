@@ -253,6 +253,15 @@ impl Tree {
         }
     }
 
+    /// Takes a key out of an object that stands under a key of this one, if both are there.
+    pub fn remove_entry(&mut self, object: &str, key: &str) {
+        let Kind::Map(entries) = &mut self.kind else { return };
+        let found = entries.iter_mut().find(|e| e.key == object);
+        if let Some(Kind::Map(inner)) = found.map(|e| &mut e.value.kind) {
+            inner.retain(|e| e.key != key);
+        }
+    }
+
     /// Puts `value` where a JSON pointer (RFC 6901) leads. The parent must exist; a new key of an object is added.
     pub fn set(&mut self, pointer: &str, pointer_span: Range<usize>, value: Tree) -> Result<(), Problem> {
         let bad = |text: String| Problem::new(pointer_span.clone(), text);

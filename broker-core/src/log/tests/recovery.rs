@@ -68,6 +68,11 @@ fn zeros_and_garbage_at_the_end_are_cut() {
         torn[ends[2] + 20..].fill(fill);
         assert_eq!(reopen_with(&bench, &torn).0.read_all(), stored[..2]);
     }
+    // So does the first sector, if it alone was never written: that is no log of before Kafka 0.11.
+    let mut hole = content.to_vec();
+    hole[..ends[1]].fill(0);
+    let (mut again, recovered) = reopen_with(&bench, &hole);
+    assert_eq!((again.read_all().len(), recovered.bytes_cut as usize), (0, content.len()));
 }
 
 #[test]
