@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reports::{RunReport, Verdict};
+use reports::RunReport;
 use serde_json::{Value, json};
 use sim::runner::{self, RunOptions, chaos};
 use sim::scenario;
@@ -36,21 +36,6 @@ fn a_fixed_schedule_is_the_same_run() {
         assert_eq!((drawn.digest, drawn.verdict), (again.digest, again.verdict), "seed {seed}");
         assert!(again.schedule.is_empty());
     }
-}
-
-/// Whatever happens, what is kept is not broken for an instant, nothing promised is broken, and all comes to rest.
-#[test]
-fn what_is_kept_is_never_broken() {
-    let mut kinds = std::collections::BTreeSet::new();
-    for seed in 1..=12 {
-        let report = run(&json("chaos/chaos-small.json"), seed);
-        assert_eq!(report.verdict, Verdict::Pass, "seed {seed}: {:?}", report.why);
-        assert_eq!(report.warnings, Vec::<String>::new(), "seed {seed}");
-        for scheduled in &report.schedule {
-            kinds.extend(scheduled.step.as_object().unwrap().keys().cloned());
-        }
-    }
-    assert!(kinds.len() > 8, "{kinds:?}");
 }
 
 #[test]
