@@ -2,10 +2,14 @@
 //! it promises, and what cannot be is refused in words.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use reports::{RunReport, Verdict};
-use sim::runner::{self, RunOptions};
-use sim::scenario;
+use sim::runner::hostile::frames::ATTACKS;
+use sim::runner::hostile::{Counts, Hostile};
+use sim::runner::play::{Player, Stop};
+use sim::runner::{self, RunOptions, build};
+use sim::{scenario, world};
 
 fn run(scenario: &scenario::Scenario, seed: u64) -> RunReport {
     let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
@@ -82,6 +86,25 @@ fn time_outs_do_not_read_wall_clocks() {
 #[test]
 fn a_hostile_client_stops_nobody() {
     ends_as_it_promises("hostile-client");
+}
+
+#[test]
+fn a_hostile_client_does_all_that_it_can() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/single-faults/hostile-client.json");
+    let scenario = Arc::new(scenario::load(&path).unwrap().variant(None).unwrap());
+    let mut player = Player::new(scenario.clone(), 3);
+    let world = build::world(&scenario, 3).unwrap();
+    let (_, counts) = world::run(world, async move |stage| {
+        player.begin(stage).await?;
+        while player.played() < 3 && player.step(stage).await? {}
+        let mallory = stage.world().proc("mallory").expect("it was started");
+        let machine = stage.world().machine::<Hostile>(mallory).expect("it runs");
+        Ok::<Counts, Stop>(machine.counts.clone())
+    })
+    .unwrap();
+    let counts = counts.unwrap();
+    assert_eq!(counts.sent.len(), ATTACKS.len(), "{counts:?}");
+    assert!(counts.answered > 100 && counts.closed > 100, "{counts:?}");
 }
 
 /// Plays one step on a small cluster: how it ended, in words.

@@ -799,13 +799,27 @@ fn side(tree: &Tree, names: &mut Names<'_>) -> Result<Vec<Who>, Problem> {
         .collect()
 }
 
+/// Nothing lies between a host and itself.
+fn not_itself(a: &[Who], b: &[Who], tree: &Tree) -> Result<(), Problem> {
+    let groups = ["brokers", "controllers", "rest"];
+    match (a, b) {
+        ([Who::Name(one)], [Who::Name(other)]) if one == other && !groups.contains(&one.as_str()) => {
+            Err(Problem::new(tree.span.clone(), format!("both sides are {one}: nothing lies between them"))
+                .help("\"rest\" is everybody else"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn cut(tree: &Tree, names: &mut Names<'_>) -> Result<Cut, Problem> {
-    let [a, b] = tree.field("between").expect("checked").one_or_many() else {
+    let [first, second] = tree.field("between").expect("checked").one_or_many() else {
         unreachable!("checked: two sides")
     };
+    let (a, b) = (side(first, names)?, side(second, names)?);
+    not_itself(&a, &b, second)?;
     Ok(Cut {
-        a: side(a, names)?,
-        b: side(b, names)?,
+        a,
+        b,
         direction: direction_of(tree.field("direction")),
         reset: tree.field("reset").and_then(Tree::boolean).unwrap_or(false),
         jam: tree.field("jam").and_then(Tree::boolean).unwrap_or(false),
@@ -871,9 +885,12 @@ fn link(tree: &Tree, names: &mut Names<'_>) -> Result<Link, Problem> {
             "a link needs latency, loss, bandwidth, tail or connect, or else \"default\": true",
         ));
     }
+    let to_tree = tree.field("to").expect("checked");
+    let (from, to) = (side(tree.field("from").expect("checked"), names)?, side(to_tree, names)?);
+    not_itself(&from, &to, to_tree)?;
     Ok(Link {
-        from: side(tree.field("from").expect("checked"), names)?,
-        to: side(tree.field("to").expect("checked"), names)?,
+        from,
+        to,
         direction: direction_of(tree.field("direction")),
         settings: (!back).then_some(settings),
     })
