@@ -73,6 +73,14 @@ impl Player {
                 }
                 _ => {
                     let _ = stage.resume(proc).await;
+                    // A log directory that was given up comes back with a new process only.
+                    if stage.world().node(proc).is_some_and(|node| node.has_offline_log_dir()) {
+                        let again = async {
+                            stage.kill(proc).await?;
+                            stage.start(proc).await
+                        };
+                        again.await.map_err(|e| Stop::Liveness(e.to_string()))?;
+                    }
                 }
             }
         }
