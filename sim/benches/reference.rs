@@ -26,6 +26,10 @@ const FAILOVER: &str = "bench/reference-failover.json";
 const IDLE: &str = "bench/idle.json";
 const SWEPT: &str = "labs/stop-broker-1.json";
 const SWEPT_SEEDS: &str = "1..100";
+const CHAOS: &str = "chaos/everything.json";
+const CHAOS_SMALL: &str = "chaos/chaos-small.json";
+/// So many seeds of a small chaos are swept, and what they take is told for ten thousand.
+const CHAOS_SEEDS: u32 = 400;
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +162,24 @@ fn sweeps() {
     print("sweep on two cores", ratio, "x that of one", ">= 1.8", ratio >= 1.8);
 }
 
+/// A minute of everything, and ten thousand small ones.
+fn chaos() {
+    let (plain, chaos) = (best(FAILOVER, None), best(CHAOS, None));
+    let ratio = chaos.taken.as_secs_f64() / plain.taken.as_secs_f64();
+    print("60 virtual seconds of chaos", ratio, "x the failover", "<= 4", ratio <= 4.0);
+    print("  peak memory", chaos.peak_mib, "MiB", "<= 150", chaos.peak_mib <= 150.0);
+    let start = Instant::now();
+    let done = Command::new(env!("CARGO_BIN_EXE_highwater"))
+        .arg("sweep")
+        .arg(scenarios().join(CHAOS_SMALL))
+        .args(["--seeds", &format!("1..{CHAOS_SEEDS}"), "--jobs", "2", "--json"])
+        .output()
+        .expect("it starts");
+    let minutes = start.elapsed().as_secs_f64() / 60.0 * 10_000.0 / f64::from(CHAOS_SEEDS);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    print("10,000 seeds of chaos-small on two cores", minutes, "minutes", "<= 5", minutes <= 5.0);
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, path, variant @ ..] = args.as_slice()
@@ -166,8 +188,14 @@ fn main() {
         return child(path, variant.first().map(String::as_str));
     }
     let wanted = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
-    let cases: [(&str, fn()); 5] =
-        [("failover", failover), ("group", group), ("keys", keys), ("idle", idle), ("sweep", sweeps)];
+    let cases: [(&str, fn()); 6] = [
+        ("failover", failover),
+        ("group", group),
+        ("keys", keys),
+        ("idle", idle),
+        ("sweep", sweeps),
+        ("chaos", chaos),
+    ];
     for (_, measure) in cases.into_iter().filter(|(name, _)| name.contains(wanted)) {
         measure();
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reports::RunReport;
+use reports::{RunReport, Verdict};
 use serde_json::{Value, json};
 use sim::runner::{self, RunOptions, chaos};
 use sim::scenario;
@@ -36,6 +36,45 @@ fn a_fixed_schedule_is_the_same_run() {
         assert_eq!((drawn.digest, drawn.verdict), (again.digest, again.verdict), "seed {seed}");
         assert!(again.schedule.is_empty());
     }
+}
+
+/// Whatever happens, what is kept is not broken for an instant, nothing promised is broken, and all comes to rest.
+#[test]
+fn what_is_kept_is_never_broken() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for seed in 1..=8 {
+        let report = run(&json("chaos/chaos-small.json"), seed);
+        assert_eq!(report.verdict, Verdict::Pass, "seed {seed}: {:?}", report.why);
+        assert_eq!(report.warnings, Vec::<String>::new(), "seed {seed}");
+        for scheduled in &report.schedule {
+            kinds.extend(scheduled.step.as_object().unwrap().keys().cloned());
+        }
+    }
+    assert!(kinds.len() > 6, "{kinds:?}");
+}
+
+/// Each seed draws its own cluster, and fixing what it drew is the same run.
+#[test]
+fn a_swarm_draws_clusters() {
+    let mut scenario = json("chaos/chaos-small.json");
+    scenario["steps"] = json!([{ "wait": "2s" }]);
+    scenario["cluster"]["config"] = json!({});
+    scenario["swarm"] = json!({
+        "/cluster/brokers": "3..5",
+        "/cluster/config/replica.lag.time.max.ms": [5000, 30000],
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 1..=8 {
+        let drawn = run(&scenario, seed);
+        assert_eq!(drawn.verdict.word(), "pass", "seed {seed}: {:?}", drawn.why);
+        seen.insert((drawn.options["drawn /cluster/brokers"].clone(), drawn.options["brokers"].clone()));
+        if seed < 3 {
+            let again = run(&chaos::settled(&scenario, &drawn), seed);
+            assert_eq!(drawn.digest, again.digest, "seed {seed}");
+        }
+    }
+    assert!(seen.contains(&("4".to_owned(), "1,2,3,4".to_owned())), "{seen:?}");
+    assert!(seen.len() == 3, "{seen:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 #[cfg(not(feature = "nondeterministic"))]
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 12] = [
     "kill-broker-1",
     "stop-broker-1",
     "unclean-election",
@@ -19,6 +19,8 @@ const SCENARIOS: [&str; 10] = [
     "retention-by-age",
     "compacted-topic",
     "reassign-under-load",
+    "chaos-small",
+    "everything",
 ];
 
 struct Run {

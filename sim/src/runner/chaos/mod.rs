@@ -27,7 +27,7 @@ use crate::world::{ProcState, SimTime, Stage, World};
 use draw::{Candidate, Draw, End};
 use keep::{Harm, Scene};
 use plan::{Plan, Slot};
-pub use schedule::{Scheduled, fixed};
+pub use schedule::{Scheduled, fixed, settled};
 
 /// How long a broker that is restarted in its turn stays away, and how often it is asked whether it may go.
 const TURN: Nanos = Nanos::from_secs(1);

@@ -1,6 +1,6 @@
 //! What chaos did, as steps of a scenario file, and a scenario with these steps in its place.
 
-use reports::ScheduledStep;
+use reports::{RunReport, ScheduledStep};
 use serde_json::{Value, json};
 use wire::drive::Nanos;
 
@@ -52,10 +52,40 @@ pub fn fixed(scenario: &Value, schedule: &[ScheduledStep]) -> Result<Value, Stri
         }
         wait(span.0, &mut all);
     }
+    if all.len() == steps.len() && all == *steps {
+        return Ok(fixed);
+    }
     fixed["steps"] = Value::Array(all);
     if !fixed["finally"].is_object() {
         fixed["finally"] = json!({});
     }
     fixed["finally"]["restore"] = json!(true);
     Ok(fixed)
+}
+
+/// The JSON of a scenario file with what its `swarm` drew in one run in place of the `swarm`.
+pub fn settled(scenario: &Value, report: &RunReport) -> Value {
+    let mut settled = scenario.clone();
+    for (option, value) in &report.options {
+        let Some((parent, key)) = option.strip_prefix("drawn ").and_then(|at| at.rsplit_once('/')) else {
+            continue;
+        };
+        let value: Value = serde_json::from_str(value).unwrap_or(Value::Null);
+        let key = key.replace("~1", "/").replace("~0", "~");
+        match settled.pointer_mut(parent) {
+            Some(Value::Object(object)) => {
+                object.insert(key, value);
+            }
+            Some(Value::Array(list)) => {
+                if let Some(at) = key.parse::<usize>().ok().and_then(|n| list.get_mut(n)) {
+                    *at = value;
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(object) = settled.as_object_mut() {
+        object.remove("swarm");
+    }
+    settled
 }
