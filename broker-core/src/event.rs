@@ -24,6 +24,27 @@ pub struct BatchMark {
     pub size: u32,
     /// Its CRC-32C.
     pub crc: u32,
+    /// Who produced it; -1 for nobody in particular.
+    pub producer_id: i64,
+    /// The producer's epoch.
+    pub producer_epoch: i16,
+    /// The sequence number of its first record; -1 where it has none, as markers of transactions.
+    pub sequence: i32,
+}
+
+impl From<&wire::batch::BatchHeader> for BatchMark {
+    fn from(header: &wire::batch::BatchHeader) -> BatchMark {
+        BatchMark {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            epoch: header.partition_leader_epoch,
+            size: header.size_in_bytes() as u32,
+            crc: header.crc,
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            sequence: header.base_sequence,
+        }
+    }
 }
 
 /// The batches of one append: nearly always one or two.
@@ -133,6 +154,24 @@ pub enum Event {
         bytes_cut: u64,
         /// The log end offset after it.
         log_end_offset: i64,
+    },
+    /// A log was opened: one that lay on the disk when the node started, or a new one.
+    LogOpened {
+        /// The log.
+        partition: TopicPartition,
+        /// The first offset that may be read.
+        log_start_offset: i64,
+        /// The log end offset, after recovery.
+        log_end_offset: i64,
+        /// Its leader epochs with the offsets at which they start, ascending.
+        epochs: Vec<(i32, i64)>,
+    },
+    /// Everything below an offset is durable, as far as the node knows: its recovery point moved on.
+    LogFlushed {
+        /// The log.
+        partition: TopicPartition,
+        /// The recovery point.
+        up_to: i64,
     },
     /// Controlled shutdown began.
     ControlledShutdownStarted,

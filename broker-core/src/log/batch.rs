@@ -40,6 +40,9 @@ impl BatchMeta {
             epoch: self.leader_epoch,
             size: self.size,
             crc: self.crc,
+            producer_id: self.producer.map_or(-1, |p| p.id),
+            producer_epoch: self.producer.map_or(-1, |p| p.epoch),
+            sequence: self.producer.map_or(-1, |p| p.first_sequence),
         }
     }
 }

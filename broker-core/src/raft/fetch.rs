@@ -526,13 +526,8 @@ impl Raft {
 pub(super) fn tell_of_append(io: &mut Io<'_>, records: &Rope, base_offset: i64) {
     io.out.event(|| {
         let headers = Batches::new(records).filter_map(Result::ok).map(|batch| batch.header);
-        let marks = headers.filter(|header| header.base_offset >= base_offset).map(|header| BatchMark {
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            epoch: header.partition_leader_epoch,
-            size: header.size_in_bytes() as u32,
-            crc: header.crc,
-        });
+        let marks =
+            headers.filter(|header| header.base_offset >= base_offset).map(|header| BatchMark::from(&header));
         Event::MetadataAppended { batches: marks.collect::<BatchMarks>() }
     });
 }

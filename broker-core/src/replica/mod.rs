@@ -106,6 +106,10 @@ pub struct ReplicaView<'a> {
     pub log: Option<&'a Log>,
     /// The committed ISR, if it leads.
     pub isr: &'a [i32],
+    /// The ISR with the change of it that is under way, if it leads.
+    pub isr_state: Option<&'a isr::IsrState>,
+    /// `min.insync.replicas`, but no more than there are replicas; 0 unless it leads.
+    pub effective_min_isr: usize,
     /// What it knows of the others, if it leads.
     pub followers: &'a [Follower],
     /// Its high watermark; -1 while it is offline.
@@ -373,27 +377,38 @@ impl ReplicaManager {
 
     /// All replicas, for checkers and reports.
     pub fn partitions(&self) -> impl Iterator<Item = ReplicaView<'_>> {
-        self.table.iter().map(|(_, p)| {
-            let leading = p.leading.as_ref();
-            ReplicaView {
-                topic: &p.topic,
-                topic_id: p.topic_id,
-                partition: p.index,
-                role: match (&p.log, leading) {
-                    (None, _) => ReplicaRole::Offline,
-                    (Some(_), Some(_)) => ReplicaRole::Leader,
-                    (Some(_), None) => ReplicaRole::Follower,
-                },
-                leader: p.leader,
-                leader_epoch: p.leader_epoch,
-                partition_epoch: p.partition_epoch,
-                log: p.log.as_ref(),
-                isr: leading.map_or(&[], |l| &l.isr.committed),
-                followers: leading.map_or(&[], |l| &l.followers),
-                high_watermark: p.log.as_ref().map_or(-1, Log::high_watermark),
-                epoch_start_offset: leading.map(|l| l.epoch_start_offset),
-            }
-        })
+        self.table.iter().map(|(_, p)| self.look_at(p))
+    }
+
+    /// This broker's replica of one partition.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<ReplicaView<'_>> {
+        let ix = self.table.find(session::TopicRef::Name(topic), partition)?;
+        Some(self.look_at(self.table.get(ix)))
+    }
+
+    fn look_at<'a>(&'a self, p: &'a partition::Partition) -> ReplicaView<'a> {
+        let leading = p.leading.as_ref();
+        let view = p.view(&self.brokers, self.settings.lag_time_max);
+        ReplicaView {
+            topic: &p.topic,
+            topic_id: p.topic_id,
+            partition: p.index,
+            role: match (&p.log, leading) {
+                (None, _) => ReplicaRole::Offline,
+                (Some(_), Some(_)) => ReplicaRole::Leader,
+                (Some(_), None) => ReplicaRole::Follower,
+            },
+            leader: p.leader,
+            leader_epoch: p.leader_epoch,
+            partition_epoch: p.partition_epoch,
+            log: p.log.as_ref(),
+            isr: leading.map_or(&[], |l| &l.isr.committed),
+            isr_state: leading.map(|l| &l.isr),
+            effective_min_isr: view.map_or(0, |view| view.effective_min_isr()),
+            followers: leading.map_or(&[], |l| &l.followers),
+            high_watermark: p.log.as_ref().map_or(-1, Log::high_watermark),
+            epoch_start_offset: leading.map(|l| l.epoch_start_offset),
+        }
     }
 
     /// Incremental fetch sessions in the cache.

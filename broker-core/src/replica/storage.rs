@@ -174,6 +174,7 @@ impl ReplicaManager {
                     log_end_offset: log.log_end_offset(),
                 });
             }
+            tell_opened(out, &topic, found.partition, &log);
             let loaded = Loaded { log, topic_id: found.topic_id, dir: at };
             self.storage.loaded.insert((topic, found.partition), loaded);
         }
@@ -289,7 +290,10 @@ impl ReplicaManager {
         let path = alloc::format!("{}/{}-{index}", self.storage.dirs[dir].path, topic.name);
         let config = ctx.config.log_config(Dynamic::of_topic(&image.configs, self.node_id, &topic.name));
         match Log::open(&path, config, LoadState::NEW, ctx.now, ctx.disk, ctx.codecs) {
-            Ok((log, _)) => Some(log),
+            Ok((log, _)) => {
+                tell_opened(ctx.out, &topic.name, index, &log);
+                Some(log)
+            }
             Err(error) => {
                 self.log_dir_failed(ctx, dir, &alloc::format!("{error}"));
                 None
@@ -412,6 +416,8 @@ impl ReplicaManager {
 
     /// All below `recovery_point` is durable.
     fn flushed(&mut self, ctx: &mut Ctx<'_>, image: &MetadataImage, ix: PartitionIx, recovery_point: i64) {
+        let partition = self.table.get(ix);
+        ctx.out.event(|| Event::LogFlushed { partition: partition.name(), up_to: recovery_point });
         self.after_log_change(ix);
         let partition = self.table.get_mut(ix);
         let Some(barrier) = partition.flush_barrier else { return };
@@ -688,6 +694,15 @@ impl ReplicaManager {
     pub(super) fn directory_id(&self, dir: usize) -> Uuid {
         self.storage.dirs[dir].id
     }
+}
+
+fn tell_opened(out: &mut Outputs, topic: &Arc<str>, partition: i32, log: &Log) {
+    out.event(|| Event::LogOpened {
+        partition: TopicPartition { topic: topic.clone(), partition },
+        log_start_offset: log.log_start_offset(),
+        log_end_offset: log.log_end_offset(),
+        epochs: log.epochs().iter().map(|entry| (entry.epoch, entry.start_offset)).collect(),
+    });
 }
 
 fn random_uuid(ctx: &mut Ctx<'_>) -> Uuid {

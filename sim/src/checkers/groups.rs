@@ -110,6 +110,11 @@ impl Groups {
         self.resetting = self.resetting.checked_sub(1).expect("it has begun");
     }
 
+    /// Whether `take` has anything to give.
+    pub fn is_broken(&self) -> bool {
+        !self.breaches.is_empty()
+    }
+
     /// What was broken since the last call.
     pub fn take(&mut self) -> Vec<Breach> {
         std::mem::take(&mut self.breaches)

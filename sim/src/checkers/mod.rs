@@ -9,6 +9,7 @@ pub mod jepsen;
 pub mod promise;
 pub mod quorum;
 pub mod replicas;
+pub mod storage;
 pub mod transactions;
 
 /// What a finding is about.

@@ -312,6 +312,8 @@ pub fn named(event: &Event) -> Option<(&'static str, Option<String>)> {
         | Event::OffsetsCommitted { .. }
         | Event::MetadataCommitted { .. }
         | Event::RecordsAppended { .. }
+        | Event::LogOpened { .. }
+        | Event::LogFlushed { .. }
         | Event::HighWatermarkAdvanced { .. } => return None,
     })
 }

@@ -22,6 +22,7 @@ use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIn
 use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Replicas;
+use crate::checkers::replicas::replication_quorum_superset::LeaderIsr;
 use crate::checkers::transactions::{
     Fate as TransactionFate, Finding as TransactionFinding, Hanging, Transactions,
 };
@@ -128,6 +129,8 @@ pub struct Observer {
     transactions: Transactions,
     final_reads: BTreeMap<(String, i32), FinalRead>,
     replicas: Replicas,
+    /// The nodes' processes, by id.
+    nodes: BTreeMap<i32, ProcId>,
     quorum: Quorum,
     /// What groups own and commit.
     pub groups: Groups,
@@ -198,6 +201,7 @@ impl Observer {
             transactions: Transactions::default(),
             final_reads: BTreeMap::new(),
             replicas: Replicas::default(),
+            nodes: BTreeMap::new(),
             quorum: Quorum::default(),
             groups: Groups::default(),
             coordinated: Coordinated::of(scenario),
@@ -235,6 +239,7 @@ impl Observer {
 
     /// A node's process.
     pub fn node(&mut self, proc: ProcId, name: &str, id: i32) {
+        self.nodes.insert(id, proc);
         self.know(proc, name, Role::Node(id));
     }
 
@@ -380,9 +385,31 @@ impl Observer {
         for one in &happened {
             self.hear(world, one);
         }
+        if self.replicas.has_touched() {
+            self.compare_isrs(world);
+        }
         let any = !happened.is_empty();
         self.happened = happened;
         any
+    }
+
+    /// What leaders take to be in sync is asked of them once all that happened is heard.
+    fn compare_isrs(&mut self, world: &World) {
+        let nodes = &self.nodes;
+        self.replicas.compare(|broker, at| {
+            let view = world.node(*nodes.get(&broker)?)?.replicas()?.partition(&at.topic, at.partition)?;
+            let isr = view.isr_state?;
+            let mut maximal: Vec<i32> = view.followers.iter().map(|f| f.id).chain([broker]).collect();
+            maximal.retain(|id| isr.maximal_contains(*id));
+            Some(LeaderIsr {
+                leader_epoch: view.leader_epoch,
+                committed: isr.committed.to_vec(),
+                maximal,
+                pending: isr.pending.is_some(),
+                min_isr: view.effective_min_isr,
+            })
+        });
+        self.take_breaches(world.now());
     }
 
     fn hear(&mut self, world: &World, happened: &Happened) {
@@ -425,6 +452,7 @@ impl Observer {
                 }
                 ProcEvent::Wiped => {
                     self.replicas.disk_lost(id, true);
+                    self.quorum.wiped(id);
                     self.promise.wiped();
                 }
                 ProcEvent::Restored { .. } => {
@@ -534,12 +562,17 @@ impl Observer {
                     elr: p.elr.to_vec(),
                     last_known_elr: p.last_known_elr.to_vec(),
                 };
+                let at = TopicPartition { topic: topic.name.clone(), partition: *partition };
+                self.replicas.refreshed(&at, &state);
                 self.partitions.insert((topic.name.to_string(), *partition), state);
             }
         }
     }
 
     fn take_breaches(&mut self, at: SimTime) {
+        if !(self.replicas.is_broken() || self.quorum.is_broken() || self.groups.is_broken()) {
+            return;
+        }
         let found = self.replicas.take().into_iter().chain(self.quorum.take()).chain(self.groups.take());
         for breach in found {
             self.found(at, breach);
@@ -708,6 +741,9 @@ impl Observer {
     fn polled(&mut self, at: SimTime, role: ClientRole, polled: &Polled) {
         let count = polled.records.len() as u64;
         self.each_stats(role, |s| s.read(at.0, count));
+        if let Some(last) = polled.records.last() {
+            self.replicas.read(&polled.partition, last.offset + 1);
+        }
         let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
         self.processing.begin(role.own, place, polled);
         for record in &polled.records {

@@ -821,13 +821,7 @@ fn marks_of(raft: &Raft, disk: &mut MemDisk) -> Vec<BatchMark> {
         let piece = raft.log.read(disk, offset, raft.log_end_offset(), 1 << 20).unwrap();
         for batch in wire::batch::Batches::new(&piece) {
             let header = batch.unwrap().header;
-            marks.push(BatchMark {
-                base_offset: header.base_offset,
-                last_offset: header.last_offset(),
-                epoch: header.partition_leader_epoch,
-                size: header.size_in_bytes() as u32,
-                crc: header.crc,
-            });
+            marks.push(BatchMark::from(&header));
             offset = header.next_offset();
         }
     }

@@ -1,0 +1,441 @@
+//! Invariants of replicas: what must hold of every partition's logs, leaders and watermarks after every step.
+//!
+//! The names are those of the published models (hachikuji/kafka-specification, Vanlightly/kafka-tlaplus); each has a file
+//! of its own, which says where it is defined and what of it is looked at here. [`Replicas`] hears the nodes' events,
+//! keeps in [`state`] what they tell, and asks those invariants that an event could break. The work for an event does
+//! not depend on how long a log is.
+//!
+//! It survives what the nodes forget: a killed process keeps its view, since its page cache survives; a power loss or a
+//! wiped disk is told with [`Replicas::disk_lost`], and what is left then is told by the log when it is opened.
+//!
+//! What retention has deleted is missed by nobody. Where a log was compacted, a follower that begins anew gets batches
+//! with fewer records, and of some leader epochs none: there neither batches nor epochs are compared.
+
+mod consistent_read;
+mod contiguous_sequences;
+mod leader_candidate_completeness;
+mod leader_completeness;
+mod leader_in_isr;
+mod log_matching;
+mod monotonic_epoch;
+mod no_committed_record_lost;
+pub mod replication_quorum_superset;
+mod single_leader_per_epoch;
+pub mod state;
+#[cfg(test)]
+pub mod story;
+mod strong_isr;
+mod valid_high_watermark;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use broker_core::event::{BatchMark, ChangeReason, Event, PartitionState, TopicPartition};
+
+use super::storage::{Opened, recovery, synced};
+use super::{Breach, Subject};
+use replication_quorum_superset::LeaderIsr;
+use state::{Partition, Replica};
+
+/// How a broker's last process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Downfall {
+    /// It died; the page cache outlived it.
+    Process,
+    /// Its host lost power.
+    Power,
+    /// What it finds on its disk is not what it left there: the disk was wiped, is another's, or has failed.
+    Disk,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    boots: u32,
+    /// Since it died, until it listens again.
+    downfall: Option<Downfall>,
+    /// Its disk lost something, and the controller has not registered it again.
+    unproven: bool,
+}
+
+/// What is known of the brokers' processes.
+#[derive(Clone, Debug, Default)]
+pub struct Nodes(BTreeMap<i32, Node>);
+
+impl Nodes {
+    /// Whether a broker can be held to what the controller says of it: not between a loss of its disk and its next
+    /// registration.
+    pub fn is_proven(&self, id: i32) -> bool {
+        self.0.get(&id).is_none_or(|node| !node.unproven)
+    }
+
+    fn of(&mut self, id: i32) -> &mut Node {
+        self.0.entry(id).or_default()
+    }
+}
+
+/// The invariants of all partitions.
+#[derive(Clone, Debug, Default)]
+pub struct Replicas {
+    /// By topic and partition number.
+    topics: BTreeMap<Arc<str>, Vec<Partition>>,
+    /// Topics that were deleted once: what a consumer reads under such a name may be of an earlier one.
+    deleted: BTreeSet<Arc<str>>,
+    nodes: Nodes,
+    /// Partitions whose leader's ISR is to be compared with the controller's.
+    touched: Vec<TopicPartition>,
+    breaches: Vec<Breach>,
+}
+
+type Found = Vec<(&'static str, String)>;
+
+impl Replicas {
+    /// Hears what a broker said.
+    pub fn hear(&mut self, node: i32, event: &Event) {
+        match event {
+            Event::RecordsAppended { partition, batches, as_leader, .. } => {
+                self.appended(node, partition, batches, *as_leader)
+            }
+            Event::HighWatermarkAdvanced { partition, to, as_leader, .. } => {
+                self.watermark(node, partition, *to, *as_leader)
+            }
+            Event::LogFlushed { partition, up_to } => {
+                let replica = self.replica(node, partition);
+                replica.flushed = replica.flushed.max(*up_to).min(replica.log_end);
+            }
+            Event::LogTruncated { partition, to, .. } => self.truncated(node, partition, *to),
+            Event::BecameLeader { partition, epoch, start_offset, high_watermark } => {
+                self.became_leader(node, partition, *epoch, *start_offset, *high_watermark);
+            }
+            Event::BecameFollower { partition, log_end_offset, .. } => {
+                let replica = self.replica(node, partition);
+                replica.leads = None;
+                if *log_end_offset < replica.log_end {
+                    replica.truncate(*log_end_offset);
+                }
+            }
+            Event::LogOpened { partition, log_start_offset, log_end_offset, epochs } => {
+                let (log_start, log_end) = (*log_start_offset, *log_end_offset);
+                self.opened(partition, &Opened { node, log_start, log_end, epochs })
+            }
+            Event::LogStartOffsetAdvanced { partition, to, .. } => self.log_start(partition, *to),
+            Event::LogCleaned { partition, first_dirty, .. } => {
+                let partition = self.partition(partition);
+                partition.cleaned = partition.cleaned.max(*first_dirty);
+            }
+            Event::PartitionChanged { partition, after, reason, .. } => {
+                self.changed(partition, after, *reason)
+            }
+            Event::IsrShrunk { partition, .. } | Event::IsrExpanded { partition, .. } => {
+                self.touched.push(partition.clone());
+            }
+            Event::TopicDeleted { topic } => {
+                self.topics.remove(topic);
+                self.deleted.insert(topic.clone());
+            }
+            Event::BrokerRegistered { broker, .. } => self.nodes.of(*broker).unproven = false,
+            Event::LogDirOffline { .. } => self.nodes.of(node).downfall = Some(Downfall::Disk),
+            Event::Started { .. } => self.started(node),
+            _ => {}
+        }
+    }
+
+    /// A broker's process is gone: whatever it led, it leads no more.
+    pub fn process_gone(&mut self, node: i32) {
+        let known = self.nodes.of(node);
+        if known.downfall.is_none() {
+            known.downfall = Some(Downfall::Process);
+        }
+        known.boots += 1;
+        for partition in self.topics.values_mut().flatten() {
+            if let Some(replica) = partition.replicas.get_mut(&node) {
+                replica.leads = None;
+            }
+        }
+    }
+
+    /// A broker's disk lost what was not durable (`wiped`: everything). What is left is told when it starts again.
+    pub fn disk_lost(&mut self, node: i32, wiped: bool) {
+        let known = self.nodes.of(node);
+        known.unproven = true;
+        if wiped {
+            self.disk_changed(node);
+            let all = self.all();
+            for at in all {
+                let partition = self.partition(&at);
+                partition.replicas.remove(&node);
+                let what = format!("broker-{node}'s disk was wiped");
+                let lost = no_committed_record_lost::shortened(partition, &what);
+                self.broken(&at, lost.map(|text| (no_committed_record_lost::NAME, text)));
+            }
+        } else if known.downfall != Some(Downfall::Disk) {
+            known.downfall = Some(Downfall::Power);
+        }
+    }
+
+    /// What a broker that is down will find on its disk is not what it left there.
+    pub fn disk_changed(&mut self, node: i32) {
+        let known = self.nodes.of(node);
+        (known.unproven, known.downfall) = (true, Some(Downfall::Disk));
+    }
+
+    /// A consumer has read the records of a partition below `to`.
+    pub fn read(&mut self, at: &TopicPartition, to: i64) {
+        if self.deleted.contains(&at.topic) || !self.topics.contains_key(&at.topic) {
+            return;
+        }
+        let broken = consistent_read::read(self.partition(at), to);
+        self.broken(at, broken.map(|text| (consistent_read::NAME, text)));
+    }
+
+    /// What the controller had committed before anybody could tell of it.
+    pub fn refreshed(&mut self, at: &TopicPartition, state: &PartitionState) {
+        let partition = self.partition(at);
+        if partition.state.as_ref().is_none_or(|known| known.partition_epoch < state.partition_epoch) {
+            self.changed(at, state, ChangeReason::AlterPartition);
+        }
+    }
+
+    /// Compares what leaders take to be in sync with what the controller does, where either changed; `look` asks a broker
+    /// that runs for its view of a partition that it leads.
+    pub fn compare(&mut self, look: impl Fn(i32, &TopicPartition) -> Option<LeaderIsr>) {
+        for at in std::mem::take(&mut self.touched) {
+            let Some(state) = &self.partition(&at).state else { continue };
+            let view = (state.leader >= 0).then(|| look(state.leader, &at)).flatten();
+            let broken = view.and_then(|view| replication_quorum_superset::compared(state, &view));
+            self.broken(&at, broken.map(|text| (replication_quorum_superset::NAME, text)));
+        }
+    }
+
+    /// Whether [`Replicas::compare`] has anything to compare.
+    pub fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Whether [`Replicas::take`] has anything to give.
+    pub fn is_broken(&self) -> bool {
+        !self.breaches.is_empty()
+    }
+
+    /// What was broken since the last call.
+    pub fn take(&mut self) -> Vec<Breach> {
+        std::mem::take(&mut self.breaches)
+    }
+
+    fn all(&self) -> Vec<TopicPartition> {
+        let of_topic = |(topic, partitions): (&Arc<str>, &Vec<Partition>)| {
+            let topic = topic.clone();
+            (0..partitions.len()).map(move |i| TopicPartition { topic: topic.clone(), partition: i as i32 })
+        };
+        self.topics.iter().flat_map(of_topic).collect()
+    }
+
+    fn replica(&mut self, node: i32, at: &TopicPartition) -> &mut Replica {
+        self.partition(at).replicas.entry(node).or_default()
+    }
+
+    fn partition(&mut self, at: &TopicPartition) -> &mut Partition {
+        partition_of(&mut self.topics, at)
+    }
+
+    fn broken(&mut self, at: &TopicPartition, found: impl IntoIterator<Item = (&'static str, String)>) {
+        for (name, text) in found {
+            let subject = Subject::Partition(at.topic.to_string(), at.partition);
+            self.breaches.push(Breach { name, subject, text });
+        }
+    }
+
+    fn appended(&mut self, node: i32, at: &TopicPartition, batches: &[BatchMark], as_leader: bool) {
+        let mut found = Found::new();
+        let partition = self.partition(at);
+        for mark in batches {
+            let replica = partition.replicas.entry(node).or_default();
+            found.extend(
+                monotonic_epoch::appended(replica, node, mark).map(|text| (monotonic_epoch::NAME, text)),
+            );
+            replica.append(mark);
+            let leads = replica.leads;
+            found
+                .extend(log_matching::appended(partition, node, mark).map(|text| (log_matching::NAME, text)));
+            if as_leader && leads.is_some() && leads == partition.newest().map(|(epoch, _)| epoch) {
+                found.extend(partition.producers.appended(node, mark));
+            }
+        }
+        self.broken(at, found);
+    }
+
+    fn truncated(&mut self, node: i32, at: &TopicPartition, to: i64) {
+        self.replica(node, at).truncate(to);
+        self.shortened(node, at, || format!("broker-{node} cut its log to {to}"));
+    }
+
+    fn shortened(&mut self, node: i32, at: &TopicPartition, what: impl Fn() -> String) {
+        let partition = partition_of(&mut self.topics, at);
+        let lost = no_committed_record_lost::shortened(partition, &what());
+        let candidate = leader_candidate_completeness::shortened(partition, &self.nodes, node);
+        self.broken(at, candidate.map(|text| (leader_candidate_completeness::NAME, text)));
+        self.broken(at, lost.map(|text| (no_committed_record_lost::NAME, text)));
+    }
+
+    fn watermark(&mut self, node: i32, at: &TopicPartition, to: i64, as_leader: bool) {
+        let mut found = Found::new();
+        let partition = partition_of(&mut self.topics, at);
+        let replica = partition.replicas.entry(node).or_default();
+        let (log_end, leads) = (replica.log_end, replica.leads);
+        let moved = valid_high_watermark::moved(node, replica.high_watermark, to, log_end, as_leader);
+        found.extend(moved.map(|text| (valid_high_watermark::NAME, text)));
+        replica.high_watermark = to;
+        if as_leader && to <= log_end {
+            found.extend(
+                strong_isr::advanced(partition, &self.nodes, node, to).map(|text| (strong_isr::NAME, text)),
+            );
+            // A leader of an older epoch commits nothing any more.
+            if leads == partition.newest().map(|(epoch, _)| epoch) && to > partition.committed.end {
+                partition.committed.set(&partition.replicas[&node], to);
+                found.extend(
+                    leader_candidate_completeness::committed(partition, &self.nodes)
+                        .map(|text| (leader_candidate_completeness::NAME, text)),
+                );
+            }
+        }
+        self.broken(at, found);
+    }
+
+    fn became_leader(&mut self, node: i32, at: &TopicPartition, epoch: i32, start: i64, high_watermark: i64) {
+        let mut found = Found::new();
+        let partition = self.partition(at);
+        let before = partition.newest();
+        let replica = partition.replicas.entry(node).or_default();
+        replica.leads = Some(epoch);
+        replica.high_watermark = high_watermark;
+        if start < replica.log_end {
+            replica.truncate(start);
+        }
+        replica.log_end = start;
+        found.extend(
+            single_leader_per_epoch::became_leader(partition, node, epoch)
+                .map(|text| (single_leader_per_epoch::NAME, text)),
+        );
+        if before.is_none_or(|(newest, _)| newest < epoch) {
+            follow_producers(partition, node, before.map(|(_, leader)| leader), start);
+        }
+        found.extend(
+            leader_completeness::became_leader(partition, node, epoch, start)
+                .map(|text| (leader_completeness::NAME, text)),
+        );
+        found.extend(
+            consistent_read::became_leader(partition, node, epoch).map(|text| (consistent_read::NAME, text)),
+        );
+        self.touched.push(at.clone());
+        self.broken(at, found);
+    }
+
+    fn log_start(&mut self, at: &TopicPartition, to: i64) {
+        let partition = self.partition(at);
+        if to > partition.log_start {
+            partition.log_start = to;
+            partition.batches.forget_below(to);
+        }
+    }
+
+    /// A log was opened: what its broker found is compared with what it had, and is what it has from now on.
+    fn opened(&mut self, at: &TopicPartition, found: &Opened<'_>) {
+        let node = *self.nodes.of(found.node);
+        let partition = self.partition(at);
+        let (log_start, cleaned) = (partition.log_start, partition.cleaned);
+        let before = partition.replicas.remove(&found.node);
+        let broken = before.as_ref().zip(node.downfall).and_then(|(before, downfall)| match downfall {
+            Downfall::Process => {
+                recovery::opened(before, log_start, cleaned, found).map(|text| (recovery::NAME, text))
+            }
+            Downfall::Power => {
+                synced::opened(before, log_start, cleaned, found).map(|text| (synced::NAME, text))
+            }
+            Downfall::Disk => None,
+        });
+        let mut replica = Replica { opened_in: node.boots, ..Replica::default() };
+        replica.epochs.extend(found.epochs.iter().filter(|(_, start)| *start < found.log_end));
+        replica.log_end = found.log_end;
+        if let Some(before) = &before {
+            replica.flushed = before.flushed.min(found.log_end);
+        }
+        partition.replicas.insert(found.node, replica);
+        self.broken(at, broken);
+        if before.is_some_and(|before| found.log_end < before.log_end) {
+            let (node, end) = (found.node, found.log_end);
+            self.shortened(node, at, || format!("broker-{node} found its log's end at {end}"));
+        }
+    }
+
+    /// A broker listens: what it should have and did not open is not there.
+    fn started(&mut self, node: i32) {
+        let Node { boots, downfall, .. } = *self.nodes.of(node);
+        if matches!(downfall, Some(Downfall::Process | Downfall::Power)) {
+            for at in self.all() {
+                let partition = self.partition(&at);
+                let hosts = partition.state.as_ref().is_some_and(|state| state.replicas.contains(&node));
+                let missing = partition.replicas.get(&node).is_some_and(|r| r.opened_in != boots);
+                if hosts && missing {
+                    self.opened(&at, &Opened { node, log_start: 0, log_end: 0, epochs: &[] });
+                }
+            }
+        }
+        self.nodes.of(node).downfall = None;
+    }
+
+    fn changed(&mut self, at: &TopicPartition, after: &PartitionState, reason: ChangeReason) {
+        let mut found = Found::new();
+        let partition = partition_of(&mut self.topics, at);
+        if let Some(before) = &partition.state {
+            found.extend(monotonic_epoch::changed(before, after).map(|text| (monotonic_epoch::NAME, text)));
+            let eligible = before.isr.contains(&after.leader) || before.elr.contains(&after.leader);
+            if after.leader >= 0 && after.leader_epoch > before.leader_epoch && !eligible {
+                partition.unclean_epoch = Some(after.leader_epoch);
+            }
+            // Who hosts it no more has deleted it; who begins to has nothing yet.
+            let moved = |id: &&i32| before.replicas.contains(id) != after.replicas.contains(id);
+            let gone: Vec<i32> =
+                before.replicas.iter().chain(&after.replicas).filter(moved).copied().collect();
+            for id in gone {
+                partition.replicas.remove(&id);
+            }
+        }
+        if reason == ChangeReason::UncleanElection && after.leader >= 0 {
+            partition.unclean_epoch = Some(after.leader_epoch);
+        }
+        found.extend(leader_in_isr::changed(after).map(|text| (leader_in_isr::NAME, text)));
+        partition.state = Some(after.clone());
+        found.extend(
+            leader_candidate_completeness::changed(partition, &self.nodes)
+                .map(|text| (leader_candidate_completeness::NAME, text)),
+        );
+        self.touched.push(at.clone());
+        self.broken(at, found);
+    }
+}
+
+fn partition_of<'a>(
+    topics: &'a mut BTreeMap<Arc<str>, Vec<Partition>>,
+    at: &TopicPartition,
+) -> &'a mut Partition {
+    if !topics.contains_key(&at.topic) {
+        topics.insert(at.topic.clone(), Vec::new());
+    }
+    let partitions = topics.get_mut(&at.topic).expect("it was just put there");
+    let index = usize::try_from(at.partition).expect("partitions are numbered from 0");
+    if index >= partitions.len() {
+        partitions.resize_with(index + 1, Partition::default);
+    }
+    &mut partitions[index]
+}
+
+/// A new leader's log is the one whose producers count: if it continues the last leader's, they are the same below its
+/// end.
+fn follow_producers(partition: &mut Partition, node: i32, before: Option<i32>, start: i64) {
+    let epochs = |node: &i32| partition.replicas.get(node).map(|r| r.epochs_below(start).last().copied());
+    let continues = before.is_some_and(|before| before == node || epochs(&before) == epochs(&node));
+    if continues {
+        partition.producers.cut(start);
+    } else {
+        partition.producers.forget();
+    }
+}
