@@ -1,12 +1,53 @@
 //! What a configuration promises: which findings it rules out, and why not where it does not.
 //!
-//! Derived from `acks`, `enable.idempotence`, unclean elections that took place, and the faults injected so far. A
-//! loss under acks=1 is found, and not promised; the same loss under acks=all is a bug in the core.
+//! Derived from `acks`, `enable.idempotence`, `min.insync.replicas` and `flush.messages`, from unclean elections that took
+//! place, and from what happened to disks so far. A loss under acks=1 is found, and not promised; the same loss under
+//! acks=all is a bug in the core.
+//!
+//! What Kafka 4.x promises of a committed record (KIP-966): it is there as long as fewer than `min.insync.replicas` of its
+//! replicas lose what is on their disks. A broker loses it with its power, unless `flush.messages=1` has made it durable
+//! before it was acknowledged; or with its disk: wiped, replaced by an older one, with bits that flipped, or with syncs
+//! that lied. A log that was synced survives the loss of power whatever else was set. Bugs that were switched on on
+//! purpose (mutants) promise nothing less: that they are found is what they are for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What happened to the disk of a node that takes something away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Loss {
+    /// Power: what was not flushed may be gone.
+    Power,
+    /// Power, and its syncs had lied.
+    Lied,
+    /// It was replaced by an empty one.
+    Wiped,
+    /// It was replaced by one with what a disk held before.
+    Stale,
+    /// A bit of a file flipped.
+    Flipped,
+}
+
+impl Loss {
+    fn words(self) -> &'static str {
+        match self {
+            Loss::Power => "power loss without fsync",
+            Loss::Lied => "power loss after syncs that lied",
+            Loss::Wiped => "a disk was wiped",
+            Loss::Stale => "a disk was replaced by a stale one",
+            Loss::Flipped => "a bit flipped on a disk",
+        }
+    }
+}
+
+/// The settings of a topic that decide what is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Durability {
+    min_isr: usize,
+    flushed: bool,
+}
+
 /// What was configured and what happened, as far as promises depend on it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Promise {
     /// By topic: the weakest `acks` of its producers (`0`, `1`; absent: `all`).
     weak_acks: BTreeMap<String, &'static str>,
@@ -14,16 +55,27 @@ pub struct Promise {
     not_idempotent: BTreeSet<String>,
     /// Topics on which an unclean election took place.
     unclean: BTreeSet<String>,
-    /// Power was lost: what was not flushed may be gone.
-    power_lost: bool,
-    /// A disk was replaced by an empty one.
-    wiped: bool,
-    /// A disk was replaced by one with what a disk held before.
-    stale_disk: bool,
-    /// A bit of a file flipped.
-    bit_flipped: bool,
+    /// By topic, where it differs from the brokers'.
+    topics: BTreeMap<String, Durability>,
+    brokers: Durability,
+    /// What happened to the disks of nodes.
+    lost: BTreeSet<(i32, Loss)>,
     /// Power losses are chosen so that enough members of every ISR never had one.
     covered: bool,
+}
+
+impl Default for Promise {
+    fn default() -> Promise {
+        Promise {
+            weak_acks: BTreeMap::new(),
+            not_idempotent: BTreeSet::new(),
+            unclean: BTreeSet::new(),
+            topics: BTreeMap::new(),
+            brokers: Durability { min_isr: 1, flushed: false },
+            lost: BTreeSet::new(),
+            covered: false,
+        }
+    }
 }
 
 impl Promise {
@@ -43,14 +95,39 @@ impl Promise {
         }
     }
 
+    /// A setting of all brokers, or of one topic. It counts from now on; of two values the one that promises less does,
+    /// since what was written under it may be lost later.
+    pub fn setting(&mut self, topic: Option<&str>, name: &str, value: &str, at_start: bool) {
+        let brokers = self.brokers;
+        let known = match topic {
+            None => &mut self.brokers,
+            Some(topic) => self.topics.entry(topic.to_owned()).or_insert(brokers),
+        };
+        match name {
+            "min.insync.replicas" => {
+                let min_isr = value.parse().unwrap_or(1).max(1);
+                known.min_isr = if at_start { min_isr } else { known.min_isr.min(min_isr) };
+            }
+            "flush.messages" | "log.flush.interval.messages" => {
+                known.flushed = value == "1" && (at_start || known.flushed);
+            }
+            _ => {}
+        }
+    }
+
     /// A leader of a partition of `topic` was elected uncleanly.
     pub fn unclean_election(&mut self, topic: &str) {
         self.unclean.insert(topic.to_owned());
     }
 
-    /// The page cache of a host is gone. Where enough others of every ISR have what it lost, that excuses nothing.
-    pub fn power_lost(&mut self) {
-        self.power_lost |= !self.covered;
+    /// The page cache of a node's host is gone; `lied`: its syncs had said that they were done, and were not. Where enough
+    /// others of every ISR have what it lost, that excuses nothing.
+    pub fn power_lost(&mut self, node: i32, lied: bool) {
+        if lied {
+            self.lost.insert((node, Loss::Lied));
+        } else if !self.covered {
+            self.lost.insert((node, Loss::Power));
+        }
     }
 
     /// Whether what fails from now on is chosen so that `min.insync.replicas` and the quorum are kept.
@@ -58,39 +135,25 @@ impl Promise {
         self.covered = covered;
     }
 
-    /// A disk was replaced by an empty one.
-    pub fn wiped(&mut self) {
-        self.wiped = true;
+    /// A node's disk was replaced by an empty one.
+    pub fn wiped(&mut self, node: i32) {
+        self.lost.insert((node, Loss::Wiped));
     }
 
-    /// A disk was replaced by one with what a disk held before.
-    pub fn stale_disk(&mut self) {
-        self.stale_disk = true;
+    /// A node's disk was replaced by one with what a disk held before.
+    pub fn stale_disk(&mut self, node: i32) {
+        self.lost.insert((node, Loss::Stale));
     }
 
-    /// A bit of a file is no longer what was written.
-    pub fn bit_flipped(&mut self) {
-        self.bit_flipped = true;
+    /// A bit of a node's file is no longer what was written.
+    pub fn bit_flipped(&mut self, node: i32) {
+        self.lost.insert((node, Loss::Flipped));
     }
 
     /// Why a finding was not ruled out; `None` if it was.
     pub fn excuse(&self, name: &str, topic: Option<&str>) -> Option<&'static str> {
-        let on = |set: &BTreeSet<String>| topic.is_some_and(|t| set.contains(t));
-        let data_loss = || {
-            if on(&self.unclean) {
-                Some("unclean election")
-            } else if self.power_lost {
-                Some("power loss without fsync")
-            } else if self.wiped {
-                Some("a disk was wiped")
-            } else if self.stale_disk {
-                Some("a disk was replaced by a stale one")
-            } else if self.bit_flipped {
-                Some("a bit flipped on a disk")
-            } else {
-                None
-            }
-        };
+        let unclean = topic.is_some_and(|t| self.unclean.contains(t)).then_some("unclean election");
+        let data_loss = || unclean.or_else(|| self.replicas_lost(topic));
         match name {
             "lost-write" | "inconsistent-offsets" => {
                 topic.and_then(|t| self.weak_acks.get(t).copied()).or_else(data_loss)
@@ -98,19 +161,46 @@ impl Promise {
             // Unread is not lost: nobody promised that a partition can always be read.
             "unseen" => Some("the partition could not be read to its end"),
             "duplicate" => {
-                on(&self.not_idempotent).then_some("retries without idempotence").or_else(data_loss)
+                let retries = topic.is_some_and(|t| self.not_idempotent.contains(t));
+                retries.then_some("retries without idempotence").or_else(data_loss)
             }
             "LeaderCompleteness"
+            | "LeaderCandidateCompleteness"
+            | "ConsistentRead"
+            | "ContiguousSequences"
+            | "NoZombieWrites"
             | "SingleOwnerPerGeneration"
             | "CommittedOffsetMonotonic"
             | "torn-transaction"
             | "HangingTransaction"
             | "NoCommittedRecordLost"
             | "StrongIsr"
-            | "CommittedMetadataNeverLost"
             | "ValidHighWatermark" => data_loss(),
+            // A leader of the quorum counts its own log before it is flushed: one power loss and one cut may be enough.
+            "CommittedMetadataNeverLost" => self.any(|_| true),
+            // Votes and epochs are durable before anybody hears of them.
+            "ElectionSafety" | "OneVotePerEpoch" | "MetadataLogMatching" => {
+                self.any(|loss| loss != Loss::Power)
+            }
+            "LogMatching" | "MonotonicEpoch" | "RecoveryKeepsPromised" | "SyncedSurvivesPowerLoss" => {
+                self.any(|loss| loss != Loss::Power)
+            }
             _ => None,
         }
+    }
+
+    fn any(&self, counts: impl Fn(Loss) -> bool) -> Option<&'static str> {
+        self.lost.iter().map(|(_, loss)| *loss).filter(|loss| counts(*loss)).max().map(Loss::words)
+    }
+
+    /// Whether as many brokers lost what was committed as hold it at least.
+    fn replicas_lost(&self, topic: Option<&str>) -> Option<&'static str> {
+        let Durability { min_isr, flushed } =
+            topic.and_then(|t| self.topics.get(t)).copied().unwrap_or(self.brokers);
+        let counts = |loss: Loss| loss != Loss::Power || !flushed;
+        let nodes: BTreeSet<i32> =
+            self.lost.iter().filter(|(_, loss)| counts(*loss)).map(|(node, _)| *node).collect();
+        if nodes.len() < min_isr { None } else { self.any(counts) }
     }
 }
 
@@ -131,8 +221,52 @@ mod tests {
         promise.unclean_election("strong");
         assert_eq!(promise.excuse("lost-write", Some("strong")), Some("unclean election"));
         assert_eq!(promise.excuse("ElectionSafety", None), None);
-        promise.power_lost();
+        promise.power_lost(1, false);
         assert_eq!(promise.excuse("LeaderCompleteness", Some("other")), Some("power loss without fsync"));
-        assert_eq!(promise.excuse("LogMatching", Some("other")), None);
+        for name in ["LogMatching", "SyncedSurvivesPowerLoss", "RecoveryKeepsPromised", "OneVotePerEpoch"] {
+            assert_eq!(promise.excuse(name, Some("other")), None, "{name}");
+        }
+        promise.bit_flipped(2);
+        for name in ["LogMatching", "SyncedSurvivesPowerLoss", "RecoveryKeepsPromised", "OneVotePerEpoch"] {
+            assert_eq!(promise.excuse(name, Some("other")), Some("a bit flipped on a disk"), "{name}");
+        }
+    }
+
+    #[test]
+    fn fewer_losses_than_min_insync_replicas_excuse_nothing() {
+        let mut promise = Promise::default();
+        promise.setting(None, "min.insync.replicas", "2", true);
+        promise.setting(Some("weak"), "min.insync.replicas", "1", true);
+        promise.power_lost(1, false);
+        promise.power_lost(1, false);
+        assert_eq!(promise.excuse("lost-write", Some("t")), None);
+        assert_eq!(promise.excuse("lost-write", Some("weak")), Some("power loss without fsync"));
+        promise.wiped(2);
+        assert_eq!(promise.excuse("lost-write", Some("t")), Some("a disk was wiped"));
+    }
+
+    #[test]
+    fn what_is_flushed_is_not_lost_with_the_power_unless_the_disk_lied() {
+        let mut promise = Promise::default();
+        promise.setting(Some("t"), "flush.messages", "1", true);
+        promise.power_lost(1, false);
+        assert_eq!(promise.excuse("lost-write", Some("t")), None);
+        assert_eq!(promise.excuse("lost-write", Some("other")), Some("power loss without fsync"));
+        promise.power_lost(1, true);
+        assert_eq!(promise.excuse("lost-write", Some("t")), Some("power loss after syncs that lied"));
+        assert_eq!(
+            promise.excuse("SyncedSurvivesPowerLoss", Some("t")),
+            promise.excuse("lost-write", Some("t"))
+        );
+    }
+
+    #[test]
+    fn a_setting_that_was_weaker_for_a_while_was_weak() {
+        let mut promise = Promise::default();
+        promise.setting(Some("t"), "min.insync.replicas", "2", true);
+        promise.setting(Some("t"), "min.insync.replicas", "1", false);
+        promise.setting(Some("t"), "min.insync.replicas", "2", false);
+        promise.power_lost(1, false);
+        assert!(promise.excuse("lost-write", Some("t")).is_some());
     }
 }

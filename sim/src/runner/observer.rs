@@ -163,6 +163,7 @@ impl Observer {
     /// Of a scenario that has not begun.
     pub fn new(scenario: &Scenario) -> Observer {
         let mut promise = Promise::default();
+        settings(&mut promise, scenario);
         let mut names = BTreeSet::new();
         for client in &scenario.clients {
             if let ClientKind::Producer { topic, .. } = &client.kind {
@@ -425,9 +426,12 @@ impl Observer {
             (What::Client(event), Role::Reader) => self.reader_event(*at, event),
             (What::Stdout(text), _) => self.consoles.entry(proc).or_default().stdout.push_str(text),
             (What::Stderr(text), _) => self.consoles.entry(proc).or_default().stderr.push_str(text),
-            (What::Proc(event), role) => self.proc_event(*at, &name, role, event),
-            (What::BitFlipped(text), _) => {
-                self.promise.bit_flipped();
+            (What::Proc(event), role) => self.proc_event(world, *at, &name, role, event),
+            (What::BitFlipped(text), role) => {
+                if let Role::Node(id) = role {
+                    self.promise.bit_flipped(id);
+                    self.replicas.rotten(id);
+                }
                 self.tell(*at, &name, text.clone(), Tone::Bad);
             }
             (What::Disk(text), _) => self.tell(*at, &name, text.clone(), Tone::Bad),
@@ -436,7 +440,7 @@ impl Observer {
         }
     }
 
-    fn proc_event(&mut self, at: SimTime, name: &str, role: Role, event: &ProcEvent) {
+    fn proc_event(&mut self, world: &World, at: SimTime, name: &str, role: Role, event: &ProcEvent) {
         if !matches!(role, Role::Reader | Role::Other) {
             self.coverage.process(name, event);
         }
@@ -448,16 +452,18 @@ impl Observer {
                 ProcEvent::PowerLost { .. } => {
                     self.replicas.process_gone(id);
                     self.replicas.disk_lost(id, false);
-                    self.promise.power_lost();
+                    let host = self.nodes.get(&id).map(|proc| world.host_of(*proc));
+                    self.promise.power_lost(id, host.is_some_and(|host| world.has_lied(host)));
                 }
                 ProcEvent::Wiped => {
                     self.replicas.disk_lost(id, true);
                     self.quorum.wiped(id);
-                    self.promise.wiped();
+                    self.promise.wiped(id);
                 }
                 ProcEvent::Restored { .. } => {
-                    self.replicas.disk_lost(id, true);
-                    self.promise.stale_disk();
+                    self.replicas.disk_changed(id);
+                    self.quorum.wiped(id);
+                    self.promise.stale_disk(id);
                 }
                 _ => {}
             }
@@ -502,6 +508,11 @@ impl Observer {
                 self.unclean(partition.topic.as_ref(), partition.partition, after);
                 self.partition_changes += 1;
                 self.partitions.insert((partition.topic.to_string(), partition.partition), after.clone());
+            }
+            Event::ConfigChanged { resource, name, value } => {
+                if let Some(topic) = resource.strip_prefix("topic ") {
+                    self.promise.setting(Some(topic), name, value.as_deref().unwrap_or(""), false);
+                }
             }
             Event::TopicDeleted { topic } => self.partitions.retain(|(t, _), _| **t != **topic),
             // What an earlier controller committed with its last breath was told by nobody.
@@ -930,5 +941,17 @@ impl Observer {
     /// The names of all that was found.
     pub fn found_names(&self) -> BTreeSet<String> {
         self.findings.iter().map(|f| f.name.to_owned()).collect()
+    }
+}
+
+/// What the brokers and the declared topics are set to.
+fn settings(promise: &mut Promise, scenario: &Scenario) {
+    for (name, value) in &scenario.cluster.config {
+        promise.setting(None, name, value, true);
+    }
+    for topic in &scenario.topics {
+        for (name, value) in &topic.config {
+            promise.setting(Some(&topic.name), name, value, true);
+        }
     }
 }

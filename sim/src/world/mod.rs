@@ -207,6 +207,11 @@ impl World {
         &self.procs[proc.0 as usize].name
     }
 
+    /// Whether syncs of a host's disk lie, or did at some time.
+    pub fn has_lied(&self, host: u32) -> bool {
+        self.hosts[host as usize].disk.has_lied()
+    }
+
     /// A process's host.
     pub fn host_of(&self, proc: ProcId) -> u32 {
         self.procs[proc.0 as usize].host

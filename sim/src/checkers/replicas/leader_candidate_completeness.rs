@@ -53,16 +53,18 @@ mod tests {
 
     #[test]
     fn fires_on_a_member_that_is_taken_in_too_early() {
-        let story = |log_end| {
+        let story = |log_end: i64| {
             vec![
                 (1, state(1, 0, 1, &[1])),
-                (1, append(10, 19, 0, 8)),
+                (1, append(10, 14, 0, 8)),
+                (1, append(15, 19, 0, 9)),
                 (1, watermark(20)),
-                (2, append(10, log_end - 1, 0, if log_end == 20 { 8 } else { 9 })),
+                (2, append(10, 14, 0, 8)),
+                (2, append(log_end - 5, log_end - 1, 0, if log_end == 20 { 9 } else { 8 })),
                 (1, state(1, 0, 2, &[1, 2])),
             ]
         };
-        assert!(after(story(15)).contains(&"LeaderCandidateCompleteness"));
+        assert_eq!(after(story(15)), ["LeaderCandidateCompleteness"]);
         assert_eq!(after(story(20)), [""; 0]);
     }
 

@@ -55,6 +55,8 @@ struct Node {
     downfall: Option<Downfall>,
     /// Its disk lost something, and the controller has not registered it again.
     unproven: bool,
+    /// Bits of its files have flipped: what it finds there is not what it wrote.
+    rotten: bool,
 }
 
 /// What is known of the brokers' processes.
@@ -142,7 +144,9 @@ impl Replicas {
     /// A broker's process is gone: whatever it led, it leads no more.
     pub fn process_gone(&mut self, node: i32) {
         let known = self.nodes.of(node);
-        if known.downfall.is_none() {
+        if known.rotten {
+            (known.unproven, known.downfall) = (true, Some(Downfall::Disk));
+        } else if known.downfall.is_none() {
             known.downfall = Some(Downfall::Process);
         }
         known.boots += 1;
@@ -176,6 +180,15 @@ impl Replicas {
     pub fn disk_changed(&mut self, node: i32) {
         let known = self.nodes.of(node);
         (known.unproven, known.downfall) = (true, Some(Downfall::Disk));
+    }
+
+    /// Bits of a broker's files have flipped.
+    pub fn rotten(&mut self, node: i32) {
+        let known = self.nodes.of(node);
+        known.rotten = true;
+        if known.downfall.is_some() {
+            self.disk_changed(node);
+        }
     }
 
     /// A consumer has read the records of a partition below `to`.

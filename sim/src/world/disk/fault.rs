@@ -163,6 +163,7 @@ impl SimDisk {
     pub fn add_fault(&mut self, agenda: &mut Agenda, now: SimTime, host: u32, fault: DiskFault) -> u32 {
         self.next_fault += 1;
         let id = self.next_fault;
+        self.has_lied |= fault.kind == FaultKind::LyingSync;
         let bytes_left = if let After::Bytes(bytes) = fault.after { bytes } else { 0 };
         if let After::Time(time) = fault.after {
             agenda.push(now + time, Kind::FaultBegins, host, id);
@@ -170,6 +171,11 @@ impl SimDisk {
         let begun = matches!(fault.after, After::Now | After::Bytes(0));
         self.faults.push(Lasting { id, fault, begun, bytes_left });
         id
+    }
+
+    /// Whether syncs of this disk lie, or did at some time.
+    pub fn has_lied(&self) -> bool {
+        self.has_lied
     }
 
     /// A fault's time has come, or the bytes before it were written. `None`: it was taken away.

@@ -142,6 +142,8 @@ pub struct SimDisk {
     writeback: BTreeSet<(SimTime, InodeId)>,
     faults: Vec<Lasting>,
     next_fault: u32,
+    /// Whether a fault ever was that its syncs lie.
+    has_lied: bool,
     used: u64,
     sync_chance: Chance,
     writeback_chance: Chance,
@@ -176,6 +178,7 @@ impl SimDisk {
             writeback: BTreeSet::new(),
             faults: Vec::new(),
             next_fault: 0,
+            has_lied: false,
             used: 0,
             sync_chance: derive(seed, &format!("disk/{host}/sync")),
             writeback_chance: derive(seed, &format!("disk/{host}/writeback")),
