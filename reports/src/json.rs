@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::coverage::Coverage;
-use crate::{ClientReport, CommandOutput, GroupReport, RunReport, StepReport, ViolationReport};
+use crate::{
+    ClientReport, CommandOutput, GroupReport, RemedyReport, RunReport, StepReport, StoryRow, ViolationReport,
+};
 
 /// The document, one JSON object.
 pub fn document(report: &RunReport) -> Value {
@@ -60,7 +62,22 @@ fn violation(violation: &ViolationReport) -> Value {
         "subject": violation.subject,
         "explanation": violation.explanation,
         "count": violation.count,
+        "events": violation.story.as_ref().map(|s| s.rows.iter().map(story_row).collect::<Vec<_>>()),
+        "remedy": violation.story.as_ref().and_then(|s| s.remedy.as_ref()).map(remedy),
     })
+}
+
+fn story_row(row: &StoryRow) -> Value {
+    json!({
+        "at_seconds": round(row.at_seconds, 3),
+        "who": row.who,
+        "event": row.event,
+        "offsets": row.offsets,
+    })
+}
+
+fn remedy(remedy: &RemedyReport) -> Value {
+    json!({ "text": remedy.text, "settings": remedy.settings, "helps": remedy.helps })
 }
 
 fn client(client: &ClientReport) -> Value {

@@ -168,7 +168,7 @@ pub struct CommandOutput {
 }
 
 /// Something that a checker found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct ViolationReport {
     /// The checker.
     pub name: String,
@@ -184,6 +184,41 @@ pub struct ViolationReport {
     pub explanation: String,
     /// How many of the same kind on the same subject this one stands for.
     pub count: u64,
+    /// The decisive events and a remedy, if they were looked for.
+    pub story: Option<StoryReport>,
+}
+
+/// How it came to a violation.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct StoryReport {
+    /// The decisive events, in the order of time.
+    pub rows: Vec<StoryRow>,
+    /// What would have prevented it.
+    pub remedy: Option<RemedyReport>,
+}
+
+/// A decisive event.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct StoryRow {
+    /// Virtual seconds.
+    pub at_seconds: f64,
+    /// A node or a client.
+    pub who: String,
+    /// What happened.
+    pub event: String,
+    /// The offsets concerned; empty if there are none.
+    pub offsets: String,
+}
+
+/// What would have prevented a violation.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct RemedyReport {
+    /// In words.
+    pub text: String,
+    /// What is set to what: `topic purchases: flush.messages=1`.
+    pub settings: Vec<String>,
+    /// Whether the same seed with these settings is free of the violation; absent if that was not tried.
+    pub helps: Option<bool>,
 }
 
 /// What a client did.

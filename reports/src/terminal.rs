@@ -7,7 +7,9 @@ use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::{ClientReport, PartitionReport, RunReport, Tone, Verdict, ViolationReport};
+use crate::{
+    ClientReport, PartitionReport, RemedyReport, RunReport, StoryRow, Tone, Verdict, ViolationReport,
+};
 
 /// Columns of a page.
 pub const WIDTH: usize = 80;
@@ -164,7 +166,53 @@ fn violations(page: &mut String, violations: &[ViolationReport]) {
         let title = format!("{} on {}{times}, {promised}", v.name, v.subject);
         wrapped(page, "", "  ", &title, if v.promised { BAD.bold() } else { BOLD });
         wrapped(page, "  ", "  ", &v.explanation, Style::new());
+        if let Some(story) = &v.story {
+            decisive(page, &story.rows);
+            if let Some(remedy) = &story.remedy {
+                prevented(page, remedy);
+            }
+        }
     }
+}
+
+/// The decisive events of a violation, as a table.
+fn decisive(page: &mut String, rows: &[StoryRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    let widest = |of: fn(&StoryRow) -> &String| rows.iter().map(|row| of(row).chars().count()).max();
+    let (who, offsets) = (widest(|r| &r.who).unwrap_or(0).max(4), widest(|r| &r.offsets).unwrap_or(0).max(7));
+    let event = WIDTH.saturating_sub(2 + 9 + 2 + who + 2 + 2 + offsets).max(16);
+    let _ = writeln!(page, "{DIM}    seconds  {:<who$}  {:<event$}  offsets{DIM:#}", "node", "event");
+    for row in rows {
+        let lines = textwrap::wrap(&row.event, event);
+        for (i, line) in lines.iter().enumerate() {
+            let text = match i {
+                0 => {
+                    let (at, name, offsets) = (row.at_seconds, &row.who, &row.offsets);
+                    format!("  {at:>9.3}  {name:<who$}  {line:<event$}  {offsets}")
+                }
+                _ => format!("  {:>9}  {:<who$}  {line}", "", ""),
+            };
+            let _ = writeln!(page, "{}", text.trim_end());
+        }
+    }
+}
+
+/// What would have prevented a violation.
+fn prevented(page: &mut String, remedy: &RemedyReport) {
+    let tried = match remedy.helps {
+        Some(true) => ". Tried with this seed: the violation is gone.",
+        Some(false) => ". Tried with this seed: the violation is still there.",
+        None => ".",
+    };
+    let settings = match remedy.settings.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", remedy.settings.join("; ")),
+    };
+    let style = if remedy.helps == Some(false) { BAD } else { GOOD };
+    let text = format!("What would have prevented it: {}{settings}{tried}", remedy.text);
+    wrapped(page, "  ", "  ", &text, style);
 }
 
 fn foot(page: &mut String, report: &RunReport) {
@@ -231,7 +279,7 @@ fn join(ids: &[i32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CommandOutput, GroupReport, StepReport, TimelineEntry};
+    use crate::{CommandOutput, GroupReport, StepReport, StoryReport, TimelineEntry};
 
     fn report() -> RunReport {
         let long = "a sentence that is much too long for one line of a terminal of eighty columns, so that it has to be wrapped";
@@ -262,6 +310,19 @@ mod tests {
                 subject: "purchases-0".into(),
                 explanation: long.into(),
                 count: 2,
+                story: Some(StoryReport {
+                    rows: vec![StoryRow {
+                        at_seconds: 1234.5678,
+                        who: "controller-101".into(),
+                        event: long.into(),
+                        offsets: "1234567-1234567".into(),
+                    }],
+                    remedy: Some(RemedyReport {
+                        text: long.into(),
+                        settings: vec![long.into()],
+                        helps: Some(true),
+                    }),
+                }),
             }],
             clients: [(
                 "shop".to_owned(),
@@ -355,5 +416,7 @@ mod tests {
         assert_eq!(document["violations"][0]["promised"], true);
         assert_eq!(document["groups"]["billing"]["committed"]["purchases-0"], 7);
         assert_eq!(document["groups"]["billing"]["missed"], 3);
+        assert_eq!(document["violations"][0]["events"][0]["who"], "controller-101");
+        assert_eq!(document["violations"][0]["remedy"]["helps"], true);
     }
 }

@@ -182,11 +182,11 @@ impl Node {
                 open: false,
             }
         });
-        let mut news = alloc::vec![Event::Started { clean }];
-        news.extend(out.items.into_iter().map(|item| match item {
+        let told = out.items.into_iter().map(|item| match item {
             Output::Event(event) => event,
             other => unreachable!("opening replicas puts out events only, not {other:?}"),
-        }));
+        });
+        let news: Vec<Event> = told.chain([Event::Started { clean }]).collect();
         let core = Core {
             cluster_id,
             raft,

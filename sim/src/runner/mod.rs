@@ -236,6 +236,7 @@ fn violations(player: &Player) -> Vec<ViolationReport> {
             subject: f.subject.to_string(),
             explanation: f.text.clone(),
             count: f.count,
+            story: None,
         })
         .collect()
 }

@@ -30,7 +30,7 @@ pub fn append(base: i64, last: i64, epoch: i32, crc: u32) -> Event {
 
 /// A leader of epoch 0 appends a producer's batch.
 pub fn produce(base: i64, last: i64, producer_id: i64, producer_epoch: i16, sequence: i32) -> Event {
-    let crc = base as u32 * 100 + sequence as u32;
+    let crc = (base * 100 + i64::from(sequence)) as u32;
     appended(BatchMark { producer_id, producer_epoch, sequence, ..mark(base, last, 0, crc) }, true)
 }
 
