@@ -15,6 +15,8 @@ pub mod cli;
 #[cfg(madsim)]
 pub mod edn;
 #[cfg(madsim)]
+pub mod explain;
+#[cfg(madsim)]
 pub mod mutants;
 #[cfg(madsim)]
 pub mod runner;

@@ -340,3 +340,51 @@ fn the_schema_and_the_list_of_scenarios() {
     assert!(list.contains("kill-broker-1"));
     assert!(list.lines().all(|l| l.chars().count() <= 80), "{list}");
 }
+
+/// The finding of a lab, as JSON, with its remedy tried; and the page, none of whose lines is too wide.
+fn explained(lab: &str, name: &str) -> serde_json::Value {
+    let output = highwater(&["run", lab, "--seed", "7", "--verify-remedy", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = document["violations"].as_array().unwrap().iter().find(|v| v["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("{lab} has no {name}: {document}")).clone();
+    let text = found["explanation"].as_str().unwrap();
+    assert!(text.matches(". ").count() < 5, "at most five sentences: {text}");
+    assert_eq!(found["remedy"]["helps"], true, "{lab}: {found}");
+    let offset = found["events"].as_array().unwrap().last().unwrap()["offsets"].as_str().unwrap();
+    assert!(text.contains(&format!("at offset {offset}")), "{text}");
+    found
+}
+
+#[test]
+fn a_loss_under_acks_1_is_explained_and_its_remedy_helps() {
+    let found = explained("acks-1-loses", "lost-write");
+    let text = found["explanation"].as_str().unwrap();
+    for told in
+        ["was appended by broker-1", "nobody had copied it", "(acks=1)", "broker-1 was killed", "was elected"]
+    {
+        assert!(text.contains(told), "{told} is not in: {text}");
+    }
+    assert_eq!(found["remedy"]["settings"][0], "shop: acks=all, enable.idempotence=true");
+}
+
+#[test]
+fn an_unclean_election_is_explained_and_its_remedy_helps() {
+    let found = explained("unclean-election", "lost-write");
+    let text = found["explanation"].as_str().unwrap();
+    for told in ["broker-1 was killed", "broker-2 was elected", "an unclean election: it was not in the ISR"]
+    {
+        assert!(text.contains(told), "{told} is not in: {text}");
+    }
+    let setting = "topic purchases: unclean.leader.election.enable=false";
+    assert_eq!(found["remedy"]["settings"][0], setting);
+}
+
+#[test]
+fn a_power_loss_is_explained_and_its_remedy_helps() {
+    let found = explained("power-loss", "lost-write");
+    let text = found["explanation"].as_str().unwrap();
+    for told in ["broker-2 and broker-3 copied it", "lost power", "found its log ending at"] {
+        assert!(text.contains(told), "{told} is not in: {text}");
+    }
+    assert_eq!(found["remedy"]["settings"][0], "topic purchases: flush.messages=1");
+}

@@ -8,6 +8,7 @@ use reports::RunReport;
 
 use super::ci::CiArgs;
 use super::{apply, load, record, refuse};
+use crate::explain;
 use crate::runner::{self, Outcome, RunOptions};
 use crate::scenario::Scenario;
 
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Write one line for each item of the digest into this file
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Try what would have prevented each violation: run the same seed again with it
+    #[arg(long)]
+    pub verify_remedy: bool,
     #[command(flatten)]
     ci: CiArgs,
 }
@@ -72,10 +76,14 @@ pub fn run(args: &RunArgs) -> u8 {
         reproduce: reproduce(args, seed),
     };
     let run = if args.edn.is_some() { runner::run_with_history } else { runner::run };
-    let outcome = match run(&scenario, &options) {
+    let mut outcome = match run(&scenario, &options) {
         Ok(outcome) => outcome,
         Err(why) => return refuse(&format!("error: {why}")),
     };
+    let (findings, report) = (&outcome.findings, &mut outcome.report);
+    if let Err(why) = explain::explain(&scenario, &options, findings, report, args.verify_remedy) {
+        return refuse(&format!("error: {why}"));
+    }
     if let Err(why) = write_files(args, &sheet.text, overrides, &outcome) {
         return refuse(&why);
     }

@@ -9,11 +9,13 @@ pub mod record;
 pub mod remedy;
 pub mod story;
 
+use std::collections::BTreeMap;
+
 use reports::{RemedyReport, RunReport, StoryReport};
 
 use crate::checkers::Subject;
 use crate::runner::observer::Finding;
-use crate::runner::{self, RunOptions};
+use crate::runner::{self, RunError, RunOptions};
 use crate::scenario::{ClientKind, Scenario};
 use record::{Recording, Watch};
 use remedy::Remedy;
@@ -29,14 +31,16 @@ pub fn explain(
     findings: &[Finding],
     report: &mut RunReport,
     verify: bool,
-) -> Result<(), String> {
+) -> Result<(), RunError> {
     let explained = &findings[..findings.len().min(EXPLAINED)];
     if explained.is_empty() {
         return Ok(());
     }
-    let watched = |finding: &Finding| Watch { subject: finding.subject.clone(), offset: focus(&finding.text) };
+    let watched =
+        |finding: &Finding| Watch { subject: finding.subject.clone(), offset: focus(&finding.text) };
     let recordings: Vec<Recording> = explained.iter().map(|f| Recording::of(watched(f))).collect();
     let again = runner::again(scenario, options, recordings)?;
+    let mut tried = Tried::default();
     for ((finding, recording), violation) in
         explained.iter().zip(&again.recordings).zip(&mut report.violations)
     {
@@ -52,23 +56,38 @@ pub fn explain(
         });
         violation.explanation = told.text;
         let remedy = remedy::of(scenario, finding);
-        let remedy = remedy.map(|remedy| try_out(options, finding, remedy, verify)).transpose()?;
+        let remedy = match remedy {
+            Some(remedy) => {
+                let helps = if verify { tried.helps(options, finding, &remedy)? } else { None };
+                Some(RemedyReport { text: remedy.text, settings: remedy.settings, helps })
+            }
+            None => None,
+        };
         violation.story = Some(StoryReport { rows: told.rows, remedy });
     }
     Ok(())
 }
 
-fn try_out(
-    options: &RunOptions,
-    finding: &Finding,
-    remedy: Remedy,
-    verify: bool,
-) -> Result<RemedyReport, String> {
-    let helps = match &remedy.scenario {
-        Some(scenario) if verify => Some(!runner::finds_again(scenario, options, finding)?),
-        _ => None,
-    };
-    Ok(RemedyReport { text: remedy.text, settings: remedy.settings, helps })
+/// Remedies that were tried, by their settings: several findings often have one cause.
+#[derive(Default)]
+struct Tried(BTreeMap<Vec<String>, Option<Vec<Finding>>>);
+
+impl Tried {
+    /// Whether a remedy helps against a finding: the run came to its end, and did not find it.
+    fn helps(
+        &mut self,
+        options: &RunOptions,
+        finding: &Finding,
+        remedy: &Remedy,
+    ) -> Result<Option<bool>, RunError> {
+        let Some(scenario) = &remedy.scenario else { return Ok(None) };
+        if !self.0.contains_key(&remedy.settings) {
+            self.0.insert(remedy.settings.clone(), runner::found_with(scenario, options)?);
+        }
+        let is_it = |f: &Finding| f.name == finding.name && f.subject == finding.subject;
+        let found = &self.0[&remedy.settings];
+        Ok(Some(found.as_ref().is_some_and(|found| !found.iter().any(is_it))))
+    }
 }
 
 /// The offset that a checker's words are about: the first that they name, or the last below a bound.

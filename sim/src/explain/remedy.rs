@@ -94,8 +94,11 @@ impl Change {
             _ => false,
         };
         for client in self.scenario.clients.iter_mut().filter(writes) {
-            let changed: Vec<String> =
-                settings.iter().filter(|(n, v)| set(&mut client.config, n, v)).map(|(n, v)| format!("{n}={v}")).collect();
+            let changed: Vec<String> = settings
+                .iter()
+                .filter(|(n, v)| set(&mut client.config, n, v))
+                .map(|(n, v)| format!("{n}={v}"))
+                .collect();
             if !changed.is_empty() {
                 self.settings.push(format!("{}: {}", client.name, changed.join(", ")));
             }

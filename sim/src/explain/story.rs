@@ -123,15 +123,18 @@ impl<'a> Plot<'a> {
             _ => false,
         };
         let is_over = |fact: &&Fact| matches!(&fact.what, Told::Appended { as_leader: true, mark: m } if m.crc != mark.crc || m.epoch != mark.epoch);
+        let over = later().find(is_over);
+        // What is said of the offset once another record lies there is said of that one.
+        let its = |fact: &&Fact| over.is_none_or(|over| fact.at < over.at);
         Some(Plot {
             written,
             mark,
             ack,
-            passed: facts.iter().copied().find(|fact| matches!(fact.what, Told::Passed { .. })),
-            reads: facts.iter().copied().filter(|fact| fact.what == Told::Read).collect(),
+            passed: facts.iter().copied().filter(its).find(|fact| matches!(fact.what, Told::Passed { .. })),
+            reads: facts.iter().copied().filter(its).filter(|fact| fact.what == Told::Read).collect(),
             downfalls: later().filter(befell).collect(),
             cuts: later().filter(is_cut).collect(),
-            over: later().find(is_over),
+            over,
             election,
             copies,
         })
@@ -180,10 +183,7 @@ impl<'a> Plot<'a> {
             Some(read) => format!("; {} read it at {:.3} s", read.who, scene.seconds(read.at)),
             None => String::new(),
         };
-        Some(format!(
-            "It was acknowledged at {:.3} s{acks}{isr}; {passed}{read}.",
-            scene.seconds(ack.at)
-        ))
+        Some(format!("It was acknowledged at {:.3} s{acks}{isr}; {passed}{read}.", scene.seconds(ack.at)))
     }
 
     fn falling(&self, scene: &Scene<'_>) -> Option<String> {
@@ -191,7 +191,8 @@ impl<'a> Plot<'a> {
             let Told::Proc(event) = &fact.what else { unreachable!("downfalls are of processes") };
             (fact.who.clone(), fact.at, event.to_string())
         };
-        let mut told: Vec<(Arc<str>, SimTime, String)> = self.downfalls.iter().map(|fact| told(&fact)).collect();
+        let mut told: Vec<(Arc<str>, SimTime, String)> =
+            self.downfalls.iter().map(|fact| told(&fact)).collect();
         // Several at one instant are one event.
         let (who, at, what) = told.first()?.clone();
         let together: Vec<Arc<str>> =
@@ -212,7 +213,9 @@ impl<'a> Plot<'a> {
         let eligible = before.is_none_or(|b| b.isr.contains(&after.leader) || b.elr.contains(&after.leader));
         let how = match before {
             Some(before) if eligible => format!("it was in the ISR ({})", ids(&before.isr)),
-            Some(before) if before.isr.is_empty() => "an unclean election: it was not in the ISR, which was empty".to_owned(),
+            Some(before) if before.isr.is_empty() => {
+                "an unclean election: it was not in the ISR, which was empty".to_owned()
+            }
             Some(before) => format!("an unclean election: it was not in the ISR ({})", ids(&before.isr)),
             None => "no earlier state is known".to_owned(),
         };
@@ -229,7 +232,9 @@ impl<'a> Plot<'a> {
         for fact in self.cuts.iter().take(2) {
             let at = scene.seconds(fact.at);
             parts.push(match fact.what {
-                Told::Cut { from, to } => format!("{} cut its log from {from} to {to} at {at:.3} s", fact.who),
+                Told::Cut { from, to } => {
+                    format!("{} cut its log from {from} to {to} at {at:.3} s", fact.who)
+                }
                 Told::Opened { end } => {
                     format!("{} found its log ending at {end} when it started at {at:.3} s", fact.who)
                 }
@@ -351,8 +356,7 @@ fn rows(scene: &Scene<'_>, facts: &[&Fact], plot: Option<&Plot<'_>>) -> Vec<Stor
         Some(plot) => plot.decides(fact),
         None => fact.at >= scene.origin || matches!(fact.what, Told::Won { .. } | Told::Voted { .. }),
     };
-    let mut rows: Vec<StoryRow> =
-        facts.iter().filter(told).map(|fact| row(scene, fact, plot)).collect();
+    let mut rows: Vec<StoryRow> = facts.iter().filter(told).map(|fact| row(scene, fact, plot)).collect();
     rows.dedup();
     if rows.len() > ROWS {
         // How it was written stands at the beginning, how it was lost at the end.
@@ -396,7 +400,9 @@ fn row(scene: &Scene<'_>, fact: &Fact, plot: Option<&Plot<'_>>) -> StoryRow {
         Told::Proc(event) => (event.to_string(), String::new()),
         Told::Disk(text) => (text.clone(), String::new()),
         Told::Won { epoch, start } => (format!("wins epoch {epoch}"), format!("end {start}")),
-        Told::Voted { epoch, candidate } => (format!("votes for {candidate} in epoch {epoch}"), String::new()),
+        Told::Voted { epoch, candidate } => {
+            (format!("votes for {candidate} in epoch {epoch}"), String::new())
+        }
         Told::Committed { group, offset } => (format!("offset of group {group}"), offset.to_string()),
     };
     StoryRow { at_seconds: scene.seconds(fact.at), who: fact.who.to_string(), event, offsets }
@@ -463,16 +469,19 @@ mod tests {
              broker-1 cut its log from 50 to 30 at 12.000 s, and offset 41 has held another record since 9.000 s."
         );
         let told: Vec<&str> = story.rows.iter().map(|row| row.event.as_str()).collect();
-        assert_eq!(told, [
-            "appends as leader, epoch 0",
-            "is acknowledged",
-            "killed",
-            "leader 2, epoch 1, ISR 2",
-            "leads epoch 1",
-            "appends as leader, epoch 1, another batch",
-            "cuts its log",
-            "finds lost-write"
-        ]);
+        assert_eq!(
+            told,
+            [
+                "appends as leader, epoch 0",
+                "is acknowledged",
+                "killed",
+                "leader 2, epoch 1, ISR 2",
+                "leads epoch 1",
+                "appends as leader, epoch 1, another batch",
+                "cuts its log",
+                "finds lost-write"
+            ]
+        );
     }
 
     #[test]

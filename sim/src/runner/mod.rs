@@ -27,9 +27,11 @@ use std::sync::Arc;
 
 use reports::{ClientReport, GroupReport, PartitionReport, RunReport, Verdict, ViolationReport};
 
+use crate::explain::record::Recording;
 use crate::scenario::{ClientKind, Scenario};
-use crate::world::{self, DigestTrail, World};
+use crate::world::{self, DigestTrail, SimTime, World};
 use evaluate::View;
+use observer::Finding;
 use play::{Player, Stop};
 
 /// What a run is asked for besides its scenario.
@@ -56,6 +58,17 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// The clients' history as EDN, if that was asked for.
     pub edn: Option<String>,
+    /// What the checkers found, as they told it.
+    pub findings: Vec<Finding>,
+}
+
+/// A run that was repeated with its recordings.
+#[derive(Clone, Debug)]
+pub struct Again {
+    /// They.
+    pub recordings: Vec<Recording>,
+    /// Where 0.0 s is.
+    pub origin: SimTime,
 }
 
 /// Why a run has no report.
@@ -105,7 +118,64 @@ fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Resu
     };
     let trace = trace.iter().map(|item| item.line(&name(item.proc))).collect();
     let report = report(scenario, options, &world, &player, ended, &trail, taken());
-    Ok(Outcome { report, trail, trace, edn: player.observer.take_history() })
+    let findings = player.observer.findings.clone();
+    Ok(Outcome { report, trail, trace, edn: player.observer.take_history(), findings })
+}
+
+/// A run without any checker: what a benchmark compares with.
+pub fn run_unchecked(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, RunError> {
+    let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
+    player.observer.check_nothing();
+    run_player(scenario, options, player)
+}
+
+/// The same run, event by event, with recordings of what concerns findings.
+pub fn again(
+    scenario: &Scenario,
+    options: &RunOptions,
+    recordings: Vec<Recording>,
+) -> Result<Again, RunError> {
+    let world = build::world(scenario, options.seed).map_err(RunError::Refused)?;
+    let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
+    player.observer.keep_recordings(recordings);
+    let told = world::run(world, async move |stage| {
+        let mut player = player;
+        // How it ends is known: as it did before.
+        let _ = tell(&mut player, stage).await;
+        player
+    });
+    let (_, mut player) = told.map_err(RunError::Crash)?;
+    Ok(Again { recordings: player.observer.take_recordings(), origin: player.observer.origin })
+}
+
+/// What the same seed finds on another scenario. Steps that do not hold there are passed over; `None`: it did not come
+/// to its end.
+pub fn found_with(scenario: &Scenario, options: &RunOptions) -> Result<Option<Vec<Finding>>, RunError> {
+    let world = build::world(scenario, options.seed).map_err(RunError::Refused)?;
+    let player = Player::new(Arc::new(scenario.clone()), options.seed);
+    let told = world::run(world, async move |stage| {
+        let mut player = player;
+        let ended = tell_on(&mut player, stage).await;
+        (player, ended)
+    });
+    let (_, (player, ended)) = told.map_err(RunError::Crash)?;
+    Ok(ended.is_ok().then_some(player.observer.findings))
+}
+
+/// The whole story, whatever its steps expect.
+async fn tell_on(player: &mut Player, stage: &mut world::Stage) -> Result<(), Stop> {
+    player.begin(stage).await?;
+    loop {
+        match player.step(stage).await {
+            Ok(true) | Err(Stop::Expectation(_)) => {}
+            Ok(false) => break,
+            Err(other) => return Err(other),
+        }
+    }
+    match player.finish(stage).await {
+        Err(Stop::Expectation(_)) => Ok(()),
+        ended => ended,
+    }
 }
 
 /// The scenario that the seed of a run draws.

@@ -27,6 +27,7 @@ use crate::checkers::transactions::{
     Fate as TransactionFate, Finding as TransactionFinding, Hanging, Transactions,
 };
 use crate::checkers::{Breach, Subject};
+use crate::explain::record::Recording;
 use crate::scenario::{Client, ClientKind, Scenario};
 use crate::world::{Happened, ProcEvent, ProcId, SimTime, What, World};
 
@@ -157,6 +158,10 @@ pub struct Observer {
     happened: Vec<Happened>,
     /// The clients' history for other checkers, if it is asked for.
     export: Option<Box<Export>>,
+    /// What is kept for explanations, in a run that repeats one which found something.
+    recordings: Vec<Recording>,
+    /// Nothing is checked: what the rest of a run costs.
+    unchecked: bool,
 }
 
 impl Observer {
@@ -217,7 +222,24 @@ impl Observer {
             warned: BTreeSet::new(),
             happened: Vec::new(),
             export: None,
+            recordings: Vec::new(),
+            unchecked: false,
         }
+    }
+
+    /// What concerns findings is kept from now on.
+    pub fn keep_recordings(&mut self, recordings: Vec<Recording>) {
+        self.recordings = recordings;
+    }
+
+    /// What was kept.
+    pub fn take_recordings(&mut self) -> Vec<Recording> {
+        std::mem::take(&mut self.recordings)
+    }
+
+    /// From now on nothing is checked. Only a benchmark wants that.
+    pub fn check_nothing(&mut self) {
+        self.unchecked = true;
     }
 
     /// From now on the clients' history is kept, to be written as a file.
@@ -420,6 +442,10 @@ impl Observer {
             // What the network does is told by the step that does it.
             return;
         };
+        if !self.recordings.is_empty() {
+            let node = if let Role::Node(id) = role { Some(id) } else { None };
+            self.recordings.iter_mut().for_each(|recording| recording.hear(*at, &name, node, what));
+        }
         match (what, role) {
             (What::Node(event), Role::Node(id)) => self.node_event(world, *at, proc, &name, id, event),
             (What::Client(event), Role::Client(role)) => self.client_event(*at, &name, role, event),
@@ -500,9 +526,11 @@ impl Observer {
 
     fn node_event(&mut self, world: &World, at: SimTime, proc: ProcId, name: &str, id: i32, event: &Event) {
         self.coverage.node(id, event);
-        self.replicas.hear(id, event);
-        self.quorum.hear(id, event);
-        self.groups.hear(event);
+        if !self.unchecked {
+            self.replicas.hear(id, event);
+            self.quorum.hear(id, event);
+            self.groups.hear(event);
+        }
         match event {
             Event::PartitionChanged { partition, after, .. } => {
                 self.unclean(partition.topic.as_ref(), partition.partition, after);
@@ -745,6 +773,9 @@ impl Observer {
     fn acked(&mut self, at: PartitionIndex, base: i64, producer: u32, records: &Arc<[Made]>) {
         for (i, made) in records.iter().enumerate() {
             let offset = if base < 0 { -1 } else { base + i as i64 };
+            if self.unchecked {
+                return;
+            }
             self.history.acked(at, offset, Message { client: producer, number: made.number as u32 });
         }
     }
@@ -752,7 +783,9 @@ impl Observer {
     fn polled(&mut self, at: SimTime, role: ClientRole, polled: &Polled) {
         let count = polled.records.len() as u64;
         self.each_stats(role, |s| s.read(at.0, count));
-        if let Some(last) = polled.records.last() {
+        if let Some(last) = polled.records.last()
+            && !self.unchecked
+        {
             self.replicas.read(&polled.partition, last.offset + 1);
         }
         let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
@@ -763,7 +796,9 @@ impl Observer {
             }
             if record.message.client != client::MessageId::FOREIGN {
                 let message = Message { client: record.message.client, number: record.message.number };
-                self.history.read(place, record.offset, message);
+                if !self.unchecked {
+                    self.history.read(place, record.offset, message);
+                }
             }
         }
     }
