@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use client::io::{Input, Output, Outputs, Process};
+use client::mutant::Mutants;
 use client::workload::{
     Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names, ProducerClient, ProducerSpec, Rate,
 };
@@ -252,6 +253,7 @@ fn producer(keys: u32) -> Process {
         partition: None,
         first_message: 0,
         config: Default::default(),
+        mutants: Mutants::NONE,
     };
     Process::Producer(Box::new(ProducerClient::new(spec, ChaCha8Rng::seed_from_u64(1)).unwrap()))
 }
@@ -266,6 +268,7 @@ fn consumer() -> Process {
         commit: Commit::None,
         names: Names::new(vec![Arc::from("shop")]),
         config: Default::default(),
+        mutants: Mutants::NONE,
     };
     Process::Consumer(Box::new(ConsumerClient::new(spec, ChaCha8Rng::seed_from_u64(1)).unwrap()))
 }

@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod io;
 pub mod metadata;
+pub mod mutant;
 pub mod net;
 pub mod producer;
 #[cfg(test)]

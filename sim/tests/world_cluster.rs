@@ -11,6 +11,7 @@ use broker_core::event::Event;
 use broker_core::io::{Input, Listener, Output, Outputs};
 use broker_core::node::{NewCluster, NodeState};
 use client::ClientEvent;
+use client::mutant::Mutants;
 use client::workload::{ProducerClient, ProducerSpec, Rate};
 use sim::world::*;
 use wire::drive::{Endpoint, Instant, Nanos, Now};
@@ -123,6 +124,7 @@ fn lab(seed: u64) -> World {
             partition: None,
             first_message: 0,
             config: BTreeMap::from([("acks".to_owned(), "all".to_owned())]),
+            mutants: Mutants::NONE,
         };
         let rng = rand_chacha::rand_core::SeedableRng::from_seed(boot.seed);
         ProducerClient::new(spec, rng)

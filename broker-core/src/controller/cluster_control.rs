@@ -21,6 +21,7 @@ use super::replication::Affected;
 use super::state::{Env, State};
 use crate::event::{ChangeReason, FenceReason};
 use crate::metadata::{FeatureRange, directory, feature};
+use crate::mutant::Mutant;
 
 /// How many producer ids a broker gets at a time.
 pub const PRODUCER_ID_BLOCK_SIZE: i32 = 1000;
@@ -107,7 +108,8 @@ impl State {
             record.cordoned_log_dirs.clone_from(&existing.cordoned_directories);
         } else {
             // A broker that cannot say in which epoch it stopped cleanly did not stop cleanly.
-            let clean = version >= 3 && existing_epoch == Some(request.previous_broker_epoch);
+            let clean = version >= 3 && existing_epoch == Some(request.previous_broker_epoch)
+                || self.mutants.has(Mutant::UncleanShutdownKeepsIsr);
             self.shut_down_records(env, id, clean, &mut records);
             clean_shutdown = clean || existing_epoch.is_none();
             if let Some(epoch) = existing_epoch {

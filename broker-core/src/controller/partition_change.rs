@@ -14,6 +14,7 @@
 //! disk lost something (an unclean shutdown), its registration takes it out of the ELR, and then only the last known
 //! leader may lead, which counts as an unclean election.
 
+use crate::mutant::{Mutant, Mutants};
 use alloc::vec::Vec;
 use wire::Uuid;
 use wire::records::PartitionChangeRecord;
@@ -50,6 +51,8 @@ pub struct PartitionChange<'a> {
     pub min_isr: usize,
     /// Whether eligible leader replicas are kept.
     pub elr_enabled: bool,
+    /// Bugs that are switched on.
+    pub mutants: Mutants,
     /// How to choose a leader.
     pub election: Election,
     /// The ISR that shall be.
@@ -90,6 +93,7 @@ impl<'a> PartitionChange<'a> {
             default_directory,
             min_isr: 1,
             elr_enabled: false,
+            mutants: Mutants::NONE,
             election: Election::Online,
             isr: partition.isr.clone(),
             replicas: partition.replicas.clone(),
@@ -171,7 +175,7 @@ impl<'a> PartitionChange<'a> {
         if leader == self.partition.leader {
             return;
         }
-        if elr.contains(&leader) {
+        if elr.contains(&leader) || self.mutants.has(Mutant::LeaderNotFromIsr) && leader != NO_LEADER {
             self.isr = Replicas::from_slice(&[leader]);
             elr.retain(|r| *r != leader);
         }
@@ -228,7 +232,9 @@ impl<'a> PartitionChange<'a> {
     }
 
     fn may_lead(&self, replica: i32, elr: &[i32]) -> bool {
-        let complete = self.isr.contains(&replica) || (self.isr.is_empty() && elr.contains(&replica));
+        let complete = self.isr.contains(&replica)
+            || (self.isr.is_empty() && elr.contains(&replica))
+            || self.mutants.has(Mutant::LeaderNotFromIsr);
         complete && (self.is_acceptable_leader)(replica)
     }
 

@@ -19,6 +19,7 @@ use crate::event::ChangeReason;
 use crate::metadata::{
     LeaderRecoveryState, NO_LEADER_CHANGE, PartitionRegistration, Replicas, TopicIdPartition, TopicImage,
 };
+use crate::mutant::Mutant;
 
 /// The most elections that a timer makes in one go.
 const MAX_ELECTIONS_PER_IMBALANCE: usize = 1_000;
@@ -52,7 +53,8 @@ impl State {
             let default_directory = |r: i32| self.default_directory(r);
             let mut change =
                 self.change_of(config, &topic.name, partition, id, &may_lead, &default_directory);
-            if self.unclean_election_enabled(config, &topic.name) {
+            let unclean = self.mutants.has(Mutant::UncleanAlthoughDisabled);
+            if unclean || self.unclean_election_enabled(config, &topic.name) {
                 change.election = Election::Unclean;
             }
             change.unclean_shutdown = affected.unclean_shutdown;
@@ -173,7 +175,8 @@ impl State {
         {
             return Err(ErrorCode::INVALID_REQUEST);
         }
-        if new_isr.iter().any(|&(id, epoch)| !self.is_eligible_for_isr(id, epoch)) {
+        let any_goes = self.mutants.has(Mutant::StaleReplicaJoins);
+        if !any_goes && new_isr.iter().any(|&(id, epoch)| !self.is_eligible_for_isr(id, epoch)) {
             return Err(ErrorCode::INELIGIBLE_REPLICA);
         }
         Ok(state)

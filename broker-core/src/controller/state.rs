@@ -21,6 +21,7 @@ use crate::metadata::{
     BrokerRegistration, ImageDelta, MetadataImage, NO_LEADER, PartitionRegistration, TopicIdPartition,
     directory,
 };
+use crate::mutant::Mutants;
 use crate::quota::clients::MutationQuota;
 
 /// What an operation may use besides the state.
@@ -81,6 +82,8 @@ pub(super) struct State {
     /// Topic names that differ only in `.` and `_`, by the name with `_` alone: they would collide in metrics.
     pub collisions: BTreeMap<String, BTreeSet<Arc<str>>>,
     scratch: ImageDelta,
+    /// Bugs that are switched on.
+    pub mutants: Mutants,
 }
 
 impl State {
@@ -104,7 +107,16 @@ impl State {
         for topic in image.topics.iter().filter(|t| has_collision_chars(&t.name)) {
             collisions.entry(unify_collision_chars(&topic.name)).or_default().insert(topic.name.clone());
         }
-        State { node_id, cluster_id, image, index, heartbeats, collisions, scratch: ImageDelta::default() }
+        State {
+            node_id,
+            cluster_id,
+            image,
+            index,
+            heartbeats,
+            collisions,
+            scratch: ImageDelta::default(),
+            mutants: config.mutants,
+        }
     }
 
     /// Applies an appended record, and hands each partition that it makes or changes to `changed`.
@@ -274,6 +286,7 @@ impl State {
         let mut change = PartitionChange::of(partition, id, may_lead, default_directory);
         change.min_isr = self.min_isr(config, topic);
         change.elr_enabled = self.image.features.elr_enabled();
+        change.mutants = self.mutants;
         change
     }
 

@@ -21,6 +21,7 @@ use crate::ctx::Ctx;
 use crate::event::{Event, TopicPartition};
 use crate::log::Verification;
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 use crate::replica::{ReplicaManager, StateChange, StatePartition, StateSignal};
 
@@ -365,7 +366,10 @@ impl<S: Shard> Runtime<S> {
             };
             match result {
                 // What it was told before stays in order: nobody overtakes.
-                Ok(end) if slot.pending.is_empty() && is_committed(parts.replicas, of, slot.epoch, end) => {
+                Ok(end)
+                    if slot.pending.is_empty() && is_committed(parts.replicas, of, slot.epoch, end)
+                        || parts.ctx.config.mutants.has(Mutant::CommitAckedUnreplicated) =>
+                {
                     slot.shard.committed(end);
                     self.complete(parts, partition, later, Ok(()), &mut queue);
                 }

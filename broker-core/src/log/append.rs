@@ -15,6 +15,7 @@ use super::validate::Validator;
 use super::{AppendError, AppendInfo, Log, LogError, Origin, TimestampType};
 use crate::disk::Disk;
 use crate::event::BatchMarks;
+use crate::mutant::Mutant;
 
 /// On which terms a leader appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,7 +357,7 @@ impl Log {
         disk: &mut dyn Disk,
         completed: &CompletedTxn,
     ) -> Result<(), crate::disk::DiskError> {
-        if completed.commit {
+        if completed.commit || self.config.mutants.has(Mutant::AbortedTransactionNotIndexed) {
             return Ok(());
         }
         let CompletedTxn { producer_id, first_offset, last_offset, last_stable_offset, .. } = *completed;

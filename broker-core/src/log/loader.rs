@@ -24,6 +24,7 @@ use super::segment::{Segment, at, path};
 use super::tail::{Tail, TailBatch};
 use super::{LoadState, Log, LogConfig, LogError, ReadError, Recovered, checkpoint, remove_if_exists};
 use crate::disk::{Disk, DiskError};
+use crate::mutant::Mutant;
 
 /// What a record of before Kafka 0.11 has before its key and value (`LegacyRecord.RECORD_OVERHEAD_V0`).
 const OLD_RECORD_OVERHEAD: i32 = 14;
@@ -87,7 +88,7 @@ impl Log {
             },
             epochs,
             tail: end.tail,
-            producers: Producers::default(),
+            producers: Producers::new(config.mutants),
             flusher: Flusher::new(now.mono, created, created || !state.clean),
             deletions: VecDeque::new(),
             cleaned_to: None,
@@ -99,6 +100,9 @@ impl Log {
         log.epochs_cut(disk, changed || epochs_changed);
         log.update_high_watermark(state.high_watermark);
         log.reload_producers(disk, codecs, unindexed)?;
+        if log.config.mutants.has(Mutant::ProducerStateLost) {
+            log.producers.clear(end.next_offset);
+        }
         log.check_invariants();
         Ok((log, recovered))
     }
@@ -299,6 +303,7 @@ impl Loader<'_> {
         self.unindexed = Some(self.unindexed.map_or(segment.base, |first| first.min(segment.base)));
         let mut position = 0;
         let mut end = SegmentEnd { next_offset: segment.base, epoch, invalid: false };
+        let (mut before_last, mut last_base) = (0, segment.base);
         while position < segment.size {
             let Some(header) = self.valid_batch(segment, position, &end)? else {
                 end.invalid = true;
@@ -310,9 +315,13 @@ impl Loader<'_> {
             }
             segment.index(self.disk, self.config, position, &batch).map_err(on_disk)?;
             self.epochs_changed |= self.epochs.observe(batch.leader_epoch, batch.base_offset);
+            (before_last, last_base) = (position, end.next_offset);
             position += batch.size;
             end.next_offset = batch.last_offset + 1;
             end.epoch = end.epoch.max(batch.leader_epoch);
+        }
+        if self.config.mutants.has(Mutant::RecoveryDropsLastBatch) && before_last > 0 {
+            (position, end.next_offset) = (before_last, last_base);
         }
         let cut = segment.size - position;
         segment.cut_at(self.disk, position, self.now.wall_ms).map_err(on_disk)?;

@@ -47,6 +47,7 @@ use wire::{Codecs, Rope};
 
 use crate::disk::{Disk, DiskError};
 use crate::event::BatchMarks;
+use crate::mutant::Mutant;
 use epoch_cache::{EpochCache, EpochEntry};
 use flush::Flusher;
 use producer::Producers;
@@ -268,6 +269,9 @@ impl Log {
     pub fn last_stable_offset(&self) -> i64 {
         match self.producers.first_unstable_offset() {
             None => self.high_watermark,
+            Some(first) if self.config.mutants.has(Mutant::LastStableOffsetOffByOne) => {
+                (first + 1).max(self.log_start_offset).min(self.high_watermark)
+            }
             Some(first) => first.max(self.log_start_offset).min(self.high_watermark),
         }
     }

@@ -10,6 +10,7 @@
 //! batch of a transaction must have been verified with the transaction coordinator (KIP-890): a [`Guard`] stands for
 //! one such verification, and is worth nothing once anything of that producer was appended.
 
+use crate::mutant::{Mutant, Mutants};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -205,6 +206,8 @@ pub(super) struct Producers {
     first_unstable: i64,
     unverified: BTreeMap<i64, Unverified>,
     next_guard: u64,
+    /// Bugs that are switched on.
+    mutants: Mutants,
 }
 
 impl Default for Producers {
@@ -218,11 +221,17 @@ impl Default for Producers {
             first_unstable: i64::MAX,
             unverified: BTreeMap::new(),
             next_guard: 0,
+            mutants: Mutants::NONE,
         }
     }
 }
 
 impl Producers {
+    /// No producer yet.
+    pub fn new(mutants: Mutants) -> Producers {
+        Producers { mutants, ..Producers::default() }
+    }
+
     /// Whether a client's batch is new (`None`), was appended before, or must be refused.
     pub fn check(
         &self,
@@ -234,7 +243,8 @@ impl Producers {
             let same = |b: &&Appended| {
                 b.first_sequence == batch.first_sequence && b.last_sequence == batch.last_sequence
             };
-            known.batches.iter().find(same)
+            let window = if self.mutants.has(Mutant::DuplicateWindowOfOne) { 1 } else { REMEMBERED };
+            known.batches.iter().rev().take(window).find(same)
         }) {
             return Ok(Some(Duplicate {
                 first_offset: same.first_offset,
@@ -290,6 +300,9 @@ impl Producers {
     }
 
     fn check_epoch(&self, batch: &ProducerBatch) -> Result<(), Refused> {
+        if self.mutants.has(Mutant::ZombieNotFenced) {
+            return Ok(());
+        }
         match self.by_id.get(&batch.id) {
             Some(known) if batch.epoch < known.epoch => Err(Refused::StaleEpoch { known: known.epoch }),
             _ => Ok(()),
@@ -297,6 +310,9 @@ impl Producers {
     }
 
     fn check_sequence(&self, batch: &ProducerBatch, known: Option<&Producer>) -> Result<(), Refused> {
+        if self.mutants.has(Mutant::SequenceNotChecked) {
+            return Ok(());
+        }
         let first = batch.first_sequence;
         if let Some(unverified) = self.unverified.get(&batch.id) {
             let nothing_known = known.is_none_or(|known| known.batches.is_empty());
@@ -323,7 +339,7 @@ impl Producers {
         let Some(known) = self.by_id.get(&batch.id) else { return Ok(()) };
         let again = batch.epoch == known.epoch && known.transaction_first_offset.is_none();
         let late = match transaction_version {
-            2.. => batch.epoch <= known.epoch && !again,
+            2.. if !self.mutants.has(Mutant::LateMarkerAccepted) => batch.epoch <= known.epoch && !again,
             _ => batch.epoch < known.epoch,
         };
         if late {
@@ -508,7 +524,7 @@ impl Producers {
     /// Another state of the same log, read from its files: verifications go on.
     pub fn take_over(&mut self, other: Producers) {
         let (unverified, next_guard) = (core::mem::take(&mut self.unverified), self.next_guard);
-        *self = Producers { unverified, next_guard, ..other };
+        *self = Producers { unverified, next_guard, mutants: self.mutants, ..other };
     }
 
     /// Forgets producers that were silent for so long (`producer.id.expiration.ms`), unless a transaction is open.

@@ -13,6 +13,7 @@ use super::rpc::{BeginQuorumEpoch, EndQuorumEpoch, Request, Response, Standing, 
 use super::state::Role;
 use super::{Api, AppendError, AppendedAt, Io, METADATA_VERSION, Raft, RaftCall};
 use crate::event::Event;
+use crate::mutant::Mutant;
 
 /// What the part that all answers share made of one.
 enum Common {
@@ -41,7 +42,7 @@ impl Raft {
         if vote.voter.is_some_and(|voter| !voter.matches(self.quorum.local)) {
             return Response::Vote(self.standing(ErrorCode::INVALID_VOTER_KEY), false);
         }
-        let up_to_date = vote.last >= self.log.end();
+        let up_to_date = vote.last >= self.log.end() || self.config.mutants.has(Mutant::VoteForShorterLog);
         let granted = self.quorum.can_grant_vote(vote.replica, up_to_date, vote.pre_vote);
         if granted && !vote.pre_vote {
             self.quorum.grant_vote(vote.replica, io.now.mono, io.rng);

@@ -22,6 +22,7 @@ use super::state::{OffsetAndEpoch, Role};
 use super::{Effect, Io, Raft, Signal};
 use crate::event::{BatchMark, BatchMarks, Event};
 use crate::log::AppendError;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 
 /// How long a replica lets the leader keep its fetch.
@@ -279,7 +280,8 @@ impl Raft {
 
     /// The next fetch; none while what was appended is not flushed, since a voter's fetch says that it is.
     fn next_fetch(&self) -> Option<Fetch> {
-        if self.must_flush() && !self.log.is_flushed() {
+        let waits = !self.config.mutants.has(Mutant::VoterFetchesUnflushed);
+        if waits && self.must_flush() && !self.log.is_flushed() {
             return None;
         }
         Some(Fetch {

@@ -5,6 +5,7 @@
 //! the start of the leader's own epoch. The leader counts its own log end before its flush; a voter's fetch offset
 //! counts because a voter flushes before it fetches again.
 
+use crate::mutant::{Mutant, Mutants};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use smallvec::SmallVec;
@@ -82,6 +83,8 @@ pub(super) struct LeaderState {
     begin_quorum_interval: Nanos,
     /// When BeginQuorumEpoch goes out next; absent if there is nobody to send it to.
     pub(super) begin_quorum_deadline: Option<Instant>,
+    /// Bugs that are switched on.
+    pub(super) mutants: Mutants,
 }
 
 impl LeaderState {
@@ -111,6 +114,7 @@ impl LeaderState {
             check_quorum_deadline: (!alone).then_some(now + check_quorum_timeout),
             begin_quorum_interval: Nanos(fetch_timeout.0 / 2),
             begin_quorum_deadline: (!alone).then_some(now),
+            mutants: Mutants::NONE,
         }
     }
 
@@ -230,9 +234,15 @@ impl LeaderState {
 
     /// The high watermark that the replicas' offsets allow, if it is beyond `current`.
     fn next_high_watermark(&self, current: Option<i64>) -> Option<i64> {
-        let offset = majority_offset(self.voters.iter().map(|voter| voter.end_offset))?;
+        let ends = self.voters.iter().map(|voter| voter.end_offset);
+        let offset = match self.mutants.has(Mutant::MetadataCommittedByMinority) {
+            true => ends.flatten().max()?,
+            false => majority_offset(ends)?,
+        };
         // A record of this epoch must be among it (Raft, figure 8): only then no later leader can lack it.
-        let moves = offset > self.epoch_start_offset && current.is_none_or(|current| offset > current);
+        let own_epoch =
+            offset > self.epoch_start_offset || self.mutants.has(Mutant::MetadataCommittedOfEarlierEpoch);
+        let moves = own_epoch && current.is_none_or(|current| offset > current);
         moves.then_some(offset)
     }
 

@@ -61,6 +61,7 @@ use crate::disk::{Disk, DiskError, Ticket};
 use crate::event::{Event, RaftRole};
 use crate::io::Outputs;
 use crate::log::{Log, LogError, Synced};
+use crate::mutant::Mutant;
 use crate::net::{CallOutcome, Peer, RequestToken};
 
 pub use self::config::RaftConfig;
@@ -312,6 +313,7 @@ impl Raft {
         }
         let timeouts = (config.election_timeout, config.fetch_timeout);
         let mut quorum = QuorumState::start(local, voters, timeouts, stored, log.last_epoch(), now.mono, rng);
+        quorum.mutants = config.mutants;
         if quorum.is_only_voter() && quorum.role.kind() != RaftRole::Candidate {
             quorum.transition_to_prospective(now.mono, rng); // there is nobody to wait for
         }
@@ -760,6 +762,10 @@ impl Raft {
     /// Hands the election state to the disk if it changed.
     fn persist(&mut self, disk: &mut dyn Disk) {
         if !self.quorum.dirty || self.failed {
+            return;
+        }
+        if self.config.mutants.has(Mutant::VoteNotPersisted) {
+            self.quorum.dirty = false;
             return;
         }
         assert!(self.election_write.is_none(), "the election state changes while it is being written");

@@ -25,6 +25,7 @@ use super::snapshot::FetchingSnapshot;
 use super::voters::{ReplicaKey, VoterHistory, VoterSet};
 use crate::ctx::Rng;
 use crate::event::RaftRole;
+use crate::mutant::{Mutant, Mutants};
 
 /// A point of the log: so many records, the last of them of this epoch. Later logs compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +153,8 @@ pub(super) struct QuorumState {
     pub(super) high_watermark: Option<i64>,
     /// Whether epoch, leader or vote changed since they were last handed to the disk.
     pub(super) dirty: bool,
+    /// Bugs that are switched on.
+    pub(super) mutants: Mutants,
     election_timeout: Nanos,
     fetch_timeout: Nanos,
 }
@@ -181,6 +184,7 @@ impl QuorumState {
             role: Role::Unattached { leader: None, election_deadline: None },
             high_watermark: None,
             dirty: true,
+            mutants: Mutants::NONE,
             election_timeout,
             fetch_timeout,
         };
@@ -261,6 +265,7 @@ impl QuorumState {
             Role::Follower { has_fetched, .. } => pre_vote && !has_fetched && up_to_date,
             Role::Unattached { leader, .. } | Role::Prospective { leader, .. } => match self.voted {
                 _ if pre_vote => up_to_date,
+                Some(_) if self.mutants.has(Mutant::TwoVotes) => up_to_date,
                 Some(voted) => voted.matches(candidate),
                 None => leader.is_none() && up_to_date,
             },
@@ -376,7 +381,7 @@ impl QuorumState {
             panic!("{:?} becomes leader of epoch {}", self.role.kind(), self.epoch);
         };
         assert!(election.is_granted(), "leads epoch {} without a majority", self.epoch);
-        let state = LeaderState::new(
+        let mut state = LeaderState::new(
             self.local,
             self.epoch,
             epoch_start_offset,
@@ -385,6 +390,7 @@ impl QuorumState {
             self.fetch_timeout,
             now,
         );
+        state.mutants = self.mutants;
         self.voted = None;
         self.high_watermark = None;
         self.dirty = true;

@@ -27,6 +27,7 @@ use crate::ctx::Ctx;
 use crate::event::Event;
 use crate::log::{EpochEnd, ReadError, TargetCompression};
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 
 /// How far a fetcher may read.
@@ -364,12 +365,19 @@ impl ReplicaManager {
             read.diverging = divergence(log, &wanted)?;
             if read.diverging.is_some() {
                 // The follower does not have what it asks to continue: it must not count as progress (KAFKA-13141).
+                if let Some(follower) = follower
+                    && ctx.config.mutants.has(Mutant::DivergingFetchCounts)
+                {
+                    self.follower_fetched(ctx, image, ix, follower, &wanted, log_end_offset)?;
+                }
                 return Ok(read);
             }
         }
         let up_to = match op.isolation {
             Isolation::LogEnd => log_end_offset,
+            _ if ctx.config.mutants.has(Mutant::FetchAboveHighWatermark) => log_end_offset,
             Isolation::HighWatermark => high_watermark,
+            _ if ctx.config.mutants.has(Mutant::ReadCommittedToHighWatermark) => high_watermark,
             Isolation::LastStableOffset => read.last_stable_offset,
         };
         if wanted.fetch_offset != up_to || wanted.fetch_offset < read.log_start_offset {
@@ -742,7 +750,8 @@ impl ReplicaManager {
         wanted: &Wanted,
         leader_log_end_offset: i64,
     ) -> Result<(), ErrorCode> {
-        if self.brokers.is_stale(follower.id, follower.broker_epoch) {
+        let stale = self.brokers.is_stale(follower.id, follower.broker_epoch);
+        if stale && !ctx.config.mutants.has(Mutant::StaleReplicaJoins) {
             return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
         let partition = self.table.get_mut(ix);
@@ -922,7 +931,9 @@ fn divergence(log: &crate::log::Log, wanted: &Wanted) -> Result<Option<EpochEnd>
     if end.epoch < 0 || end.offset < 0 || wanted.fetch_offset < log.log_start_offset() {
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }
-    let diverges = end.epoch < wanted.last_fetched_epoch || end.offset < wanted.fetch_offset;
+    let without_epoch = log.config().mutants.has(Mutant::EpochEndWithoutEpoch);
+    let diverges =
+        !without_epoch && end.epoch < wanted.last_fetched_epoch || end.offset < wanted.fetch_offset;
     Ok(diverges.then_some(end))
 }
 

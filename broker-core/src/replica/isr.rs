@@ -221,7 +221,7 @@ impl LeaderView<'_> {
 
     /// Whether the committed ISR is too small for acks=all.
     pub fn is_under_min_isr(&self) -> bool {
-        self.isr.committed.len() < self.effective_min_isr()
+        self.isr.committed.len() < self.effective_min_isr() && !self.mutants.has(Mutant::MinIsrIgnored)
     }
 
     /// How far the high watermark may go, if it may move at all.
@@ -236,10 +236,13 @@ impl LeaderView<'_> {
         if self.mutants.has(Mutant::HighWatermarkIsLogEnd) {
             return Some(self.log_end_offset);
         }
+        if self.mutants.has(Mutant::HighWatermarkByMajority) {
+            return Some(self.of_majority());
+        }
         let mut lowest = self.log_end_offset;
         for follower in self.followers {
             if follower.log_end_offset < lowest
-                && (self.isr.maximal_contains(follower.id)
+                && (self.must_have(follower.id)
                     || (follower.is_caught_up(self.log_end_offset, now, self.max_lag)
                         && self.brokers.isr_eligible(follower)))
             {
@@ -247,6 +250,22 @@ impl LeaderView<'_> {
             }
         }
         Some(lowest)
+    }
+
+    /// Whether a follower must have a record before it counts as committed.
+    fn must_have(&self, id: i32) -> bool {
+        if self.mutants.has(Mutant::ShrinkBeforeCommitted) {
+            return self.isr.proposed().contains(&id);
+        }
+        self.isr.maximal_contains(id)
+    }
+
+    /// What more than half of all replicas have, in sync or not.
+    fn of_majority(&self) -> i64 {
+        let ends = self.followers.iter().map(|f| f.log_end_offset.max(0));
+        let mut ends: SmallVec<[i64; 6]> = ends.chain([self.log_end_offset]).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends[ends.len() / 2]
     }
 
     /// Members of the ISR that no longer keep up; none while a change is under way.
@@ -273,7 +292,8 @@ impl LeaderView<'_> {
         self.isr.pending.is_none()
             && !self.isr.committed.contains(&follower.id)
             && follower.log_end_offset >= high_watermark
-            && follower.log_end_offset >= epoch_start_offset
-            && self.brokers.isr_eligible(follower)
+            && (follower.log_end_offset >= epoch_start_offset
+                || self.mutants.has(Mutant::JoinsBelowEpochStart))
+            && (self.brokers.isr_eligible(follower) || self.mutants.has(Mutant::StaleReplicaJoins))
     }
 }

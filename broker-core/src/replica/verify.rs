@@ -29,6 +29,7 @@ use crate::coordinator::{GROUP_TOPIC, TRANSACTION_TOPIC, coordinator_partition};
 use crate::ctx::Ctx;
 use crate::log::{Guard, Verification};
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::{Call, CallOutcome, Peer};
 
 /// The version of AddPartitionsToTxn that brokers speak with each other.
@@ -151,6 +152,9 @@ impl ReplicaManager {
             let Some(ix) = self.table.find(one.topic, one.index) else { continue };
             let bump = supports == Supports::AddPartition;
             partitions.extend(self.start_verification(ctx, ix, part, its, header.base_sequence, bump));
+        }
+        if ctx.config.mutants.has(Mutant::PartitionNotAdded) {
+            return self.produce(ctx, image, terms, incoming, &[]);
         }
         let verdicts = vec![Ok(Verification::Required); incoming.len()];
         let (Some((producer_id, producer_epoch)), false) = (producer, partitions.is_empty()) else {

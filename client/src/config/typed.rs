@@ -11,6 +11,7 @@ use super::{ClientKind, ConfigError, Settings, check, setting};
 use crate::backoff::Backoff;
 use crate::consumer::assignor::Assignor;
 use crate::metadata::MetadataSettings;
+use crate::mutant::Mutants;
 use crate::net::NetSettings;
 
 /// Text settings of one client, each checked, with their defaults.
@@ -74,6 +75,8 @@ pub struct CommonConfig {
     pub rebootstrap: bool,
     /// `metadata.recovery.rebootstrap.trigger.ms`.
     pub rebootstrap_after: Nanos,
+    /// Bugs that are switched on: no setting. None unless set.
+    pub mutants: Mutants,
 }
 
 impl CommonConfig {
@@ -95,6 +98,7 @@ impl CommonConfig {
                 .text("metadata.recovery.strategy")
                 .is_some_and(|s| s.eq_ignore_ascii_case("none")),
             rebootstrap_after: values.millis("metadata.recovery.rebootstrap.trigger.ms"),
+            mutants: Mutants::NONE,
         }
     }
 

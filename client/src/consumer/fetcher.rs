@@ -19,6 +19,7 @@ use crate::error::ClientError;
 use crate::event::{ClientEvent, ResetReason};
 use crate::io::Outputs;
 use crate::metadata::Broker;
+use crate::mutant::Mutant;
 use crate::net::{Done, NotReady, Outcome, SendOptions};
 
 /// The latest version that names topics.
@@ -241,6 +242,7 @@ impl Consumer {
         source.buffered += 1;
         let aborted = match self.config.isolation {
             Isolation::ReadUncommitted => None,
+            _ if self.config.common.mutants.has(Mutant::AbortedNotFiltered) => Some(Vec::new()),
             Isolation::ReadCommitted => Some(data.aborted_transactions.unwrap_or_default()),
         };
         self.buffer.push_back((node, Fetched::new(key, offset, records, aborted)));

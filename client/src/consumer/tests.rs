@@ -11,6 +11,7 @@ use wire::error::ErrorCode;
 
 use crate::event::{ClientEvent, MessageId, ResetReason, TopicPartition};
 use crate::io::Process;
+use crate::mutant::Mutants;
 use crate::testing::{Fake, Fall, TOPIC, bootstrap, ms, rng, settings};
 use crate::workload::{
     Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names, ReaderClient, ReaderSpec,
@@ -26,6 +27,7 @@ fn spec(from: From, config: &[(&str, &str)]) -> ConsumerSpec {
         commit: Commit::Auto,
         names: Names::new(vec!["shop".into()]),
         config: settings(config),
+        mutants: Mutants::NONE,
     }
 }
 

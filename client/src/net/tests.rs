@@ -12,6 +12,7 @@ use wire::{ApiKey, Message};
 
 use crate::event::ClientEvent;
 use crate::io::Process;
+use crate::mutant::Mutants;
 use crate::testing::{Fake, TOPIC_ID, bootstrap, ms, rng, settings, topic};
 use crate::workload::{ProducerClient, ProducerSpec, Rate};
 
@@ -27,6 +28,7 @@ fn producer(config: &[(&str, &str)]) -> Process {
         partition: Some(0),
         first_message: 0,
         config: settings(config),
+        mutants: Mutants::NONE,
     };
     Process::Producer(Box::new(ProducerClient::new(spec, rng(1)).unwrap()))
 }

@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::config::ProducerConfig;
 use crate::event::TopicPartition;
 use crate::metadata::{Metadata, TopicIndex};
+use crate::mutant::{Mutant, Mutants};
 
 /// So many batches of a producer a leader remembers. Were more sent from one on that has no answer (it hangs on a leader
 /// that went silent, and the next leader takes what follows), it might come again when it is forgotten.
@@ -119,6 +120,7 @@ pub(super) struct Accumulator {
     /// Send everything without lingering: a flush, a close, or a caller that waits for memory.
     hurry: bool,
     metadata_version: u64,
+    mutants: Mutants,
 }
 
 impl Accumulator {
@@ -155,6 +157,7 @@ impl Accumulator {
             incomplete: 0,
             hurry: false,
             metadata_version: 0,
+            mutants: config.common.mutants,
         }
     }
 
@@ -506,7 +509,8 @@ impl Accumulator {
             let slot = &mut self.slots[at.0 as usize];
             let mut batch = slot.queue.pop_front().expect("just seen");
             let newly = batch.attempts == 0;
-            if let Some(identity) = self.identity.filter(|_| !batch.has_sequence()) {
+            let anew = self.mutants.has(Mutant::NewSequenceOnRetry);
+            if let Some(identity) = self.identity.filter(|_| !batch.has_sequence() || anew) {
                 slot.number(&mut batch, identity);
             }
             let records = batch.close(self.codec, codecs)?;

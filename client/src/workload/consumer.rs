@@ -16,6 +16,7 @@ use crate::consumer::{Consumer, StartAt, Subscription};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, TopicPartition};
 use crate::io::{Input, Output, Outputs};
+use crate::mutant::Mutants;
 use crate::net::sooner;
 
 /// What a consumer reads.
@@ -79,6 +80,8 @@ pub struct ConsumerSpec {
     pub names: Names,
     /// Kafka's settings, by name.
     pub config: Settings,
+    /// Bugs that are switched on.
+    pub mutants: Mutants,
 }
 
 /// What the application's thread is in.
@@ -120,7 +123,8 @@ impl ConsumerClient {
         if spec.commit != Commit::Auto {
             settings.insert("enable.auto.commit".into(), "false".into());
         }
-        let config = ConsumerConfig::parse(&settings)?;
+        let mut config = ConsumerConfig::parse(&settings)?;
+        config.common.mutants = spec.mutants;
         let consumer = Consumer::new(config, &spec.name, spec.bootstrap.clone(), rng);
         Ok(ConsumerClient {
             collector: Collector::new(spec.names.clone()),

@@ -13,6 +13,7 @@ use crate::config::{ConfigError, ProducerConfig, Settings};
 use crate::event::{ClientEvent, Made};
 use crate::io::{Input, Output, Outputs};
 use crate::metadata::TopicIndex;
+use crate::mutant::Mutants;
 use crate::net::sooner;
 use crate::producer::{NewRecord, Producer, SendError};
 
@@ -43,6 +44,8 @@ pub struct ProducerSpec {
     pub first_message: u64,
     /// Kafka's settings, by name.
     pub config: Settings,
+    /// Bugs that are switched on.
+    pub mutants: Mutants,
 }
 
 /// A scenario's producer.
@@ -67,7 +70,8 @@ impl ProducerClient {
     /// A producer that waits for [`Input::Start`].
     pub fn new(spec: ProducerSpec, rng: Rng) -> Result<ProducerClient, ConfigError> {
         assert!(spec.rate.per > Nanos::ZERO, "a rate is per some time");
-        let config = ProducerConfig::parse(&spec.config)?;
+        let mut config = ProducerConfig::parse(&spec.config)?;
+        config.common.mutants = spec.mutants;
         let producer = Producer::new(config, &spec.name, spec.bootstrap.clone(), rng);
         Ok(ProducerClient {
             spec,

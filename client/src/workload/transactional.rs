@@ -24,6 +24,7 @@ use crate::error::ClientError;
 use crate::event::{ClientEvent, Made, MessageId, Polled, PolledRecord, TopicPartition, TransactionEnd};
 use crate::io::{Input, Output, Outputs};
 use crate::metadata::TopicIndex;
+use crate::mutant::Mutants;
 use crate::net::sooner;
 use crate::producer::{NewRecord, Producer, SendError};
 
@@ -55,6 +56,8 @@ pub struct TransactionalSpec {
     pub names: Names,
     /// Kafka's settings, by name: each goes to the side that knows it.
     pub config: Settings,
+    /// Bugs that are switched on.
+    pub mutants: Mutants,
 }
 
 /// A record that was read.
@@ -126,7 +129,8 @@ impl TransactionalClient {
     pub fn new(spec: TransactionalSpec, mut rng: Rng) -> Result<TransactionalClient, ConfigError> {
         let mut settings = known(ClientKind::Producer, &spec.config);
         let id = settings.entry("transactional.id".into()).or_insert_with(|| spec.name.to_string()).clone();
-        let producer_config = ProducerConfig::parse(&settings)?;
+        let mut producer_config = ProducerConfig::parse(&settings)?;
+        producer_config.common.mutants = spec.mutants;
         let mut settings = known(ClientKind::Consumer, &spec.config);
         for (name, value) in [
             ("group.id", spec.group.to_string()),
@@ -136,7 +140,8 @@ impl TransactionalClient {
         ] {
             settings.insert(name.into(), value);
         }
-        let consumer_config = ConsumerConfig::parse(&settings)?;
+        let mut consumer_config = ConsumerConfig::parse(&settings)?;
+        consumer_config.common.mutants = spec.mutants;
         let own = fork(&mut rng);
         let consumer = Consumer::new(consumer_config, &spec.name, spec.bootstrap.clone(), own);
         let producer = Producer::new(producer_config, &spec.name, spec.bootstrap.clone(), rng);
@@ -341,6 +346,10 @@ impl TransactionalClient {
         let given_up = self.consumer.take_given_up();
         if !given_up.is_empty() {
             self.buffer.retain(|source| !given_up.contains(&source.partition));
+            if self.buffer.is_empty() && matches!(self.doing, Doing::Polling { .. }) {
+                // There is nothing left for which it would wait for more.
+                self.doing = Doing::Polling { until: None };
+            }
         }
     }
 

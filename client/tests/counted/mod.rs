@@ -7,6 +7,7 @@ mod testing;
 
 use allocation_counter::measure;
 use client::io::{Input, Outputs, Process};
+use client::mutant::Mutants;
 use client::workload::{
     Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names, ProducerClient, ProducerSpec, Rate,
 };
@@ -62,6 +63,7 @@ pub fn produce(records: u64, batch_size: &str) -> Life {
         partition: Some(0),
         first_message: 0,
         config: settings(&[("batch.size", batch_size)]),
+        mutants: Mutants::NONE,
     };
     let mut fake = Fake::new(1, 1);
     let process = Process::Producer(Box::new(ProducerClient::new(spec, rng(1)).expect("it is right")));
@@ -83,6 +85,7 @@ pub fn consume(records: u64, max_poll_records: &str) -> Life {
         commit: Commit::None,
         names: Names::new(vec!["shop".into()]),
         config: settings(&[("max.poll.records", max_poll_records)]),
+        mutants: Mutants::NONE,
     };
     let mut fake = Fake::new(1, 1);
     let values: Vec<String> = (0..records).map(|n| format!("shop-{n}")).collect();

@@ -228,6 +228,7 @@ fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: (u64
                 partition: *partition,
                 first_message: first.0,
                 config,
+                mutants: mutants::of_clients(&scenario.cluster.mutants),
             };
             Arc::new(move |boot| {
                 let made = ProducerClient::new(spec.clone(), client::Rng::from_seed(boot.seed));
@@ -259,6 +260,7 @@ fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: (u64
                 commit: commit_of(*commit, group.is_some()),
                 names: names(scenario),
                 config,
+                mutants: mutants::of_clients(&scenario.cluster.mutants),
             };
             Arc::new(move |boot| {
                 let made = ConsumerClient::new(spec.clone(), client::Rng::from_seed(boot.seed));
@@ -289,6 +291,7 @@ fn client_maker(scenario: &Scenario, client: &Client, process: &str, first: (u64
                 first,
                 names: names(scenario),
                 config,
+                mutants: mutants::of_clients(&scenario.cluster.mutants),
             };
             Arc::new(move |boot| {
                 let made = TransactionalClient::new(spec.clone(), client::Rng::from_seed(boot.seed));

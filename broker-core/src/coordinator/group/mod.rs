@@ -31,6 +31,7 @@ use crate::config::NodeConfig;
 use crate::ctx::Ctx;
 use crate::event::{Event, GroupAssignment, TopicPartition};
 use crate::metadata::{ImageDelta, MetadataImage};
+use crate::mutant::{Mutant, Mutants};
 use crate::net::RequestToken;
 
 use membership::ClassicGroups;
@@ -100,6 +101,8 @@ pub struct GroupShard {
     expire_at: Option<Instant>,
     /// Answers that are not a shard's to give.
     ended: Vec<Ended>,
+    /// Bugs that are switched on.
+    mutants: Mutants,
 }
 
 /// One group of a DeleteGroups has ended.
@@ -113,8 +116,8 @@ struct Ended {
 impl Shard for GroupShard {
     type Later = Later;
 
-    fn new(_ctx: &Ctx<'_>, _partition: i32) -> GroupShard {
-        GroupShard::empty()
+    fn new(ctx: &Ctx<'_>, _partition: i32) -> GroupShard {
+        GroupShard { mutants: ctx.config.mutants, ..GroupShard::empty() }
     }
 
     fn replay(&mut self, batch: &BatchInfo, key: &[u8], value: Option<&[u8]>) {
@@ -143,6 +146,7 @@ impl Shard for GroupShard {
     }
 
     fn end_transaction(&mut self, producer_id: i64, _producer_epoch: i16, commit: bool, offset: i64) {
+        let commit = commit && !self.mutants.has(Mutant::TransactionOffsetsDropped);
         self.offsets.end_transaction(producer_id, commit, offset);
     }
 
@@ -233,6 +237,7 @@ impl GroupShard {
             loaded: false,
             expire_at: None,
             ended: Vec::new(),
+            mutants: Mutants::NONE,
         }
     }
 

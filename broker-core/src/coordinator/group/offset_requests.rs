@@ -32,6 +32,7 @@ use crate::coordinator::runtime::{Parts, ShardCx, Transaction};
 use crate::event::{Event, TopicPartition};
 use crate::log::Verification;
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 use crate::replica::OffsetsVerified;
 
@@ -226,6 +227,9 @@ impl GroupShard {
             self.classic.get_or_create(cx, commit.group);
             return Ok(());
         };
+        if cx.ctx.config.mutants.has(Mutant::ZombieCommitAccepted) {
+            return Ok(());
+        }
         group.check_commit(commit.member, commit.instance, commit.generation, transactional)?;
         if !transactional && !commit.member.is_empty() {
             self.classic.heard_of(cx, commit.group, commit.member);

@@ -4,6 +4,7 @@
 //! order of the checks matters: a producer whose change is still being written must come again before anything about
 //! its id or epoch is said, since both may be about to change.
 
+use crate::mutant::{Mutant, Mutants};
 use wire::ErrorCode;
 
 use super::state::{
@@ -125,6 +126,14 @@ impl Entry {
         }
         let takes_part = self.now.partitions.contains(partition);
         if takes_part { Ok(()) } else { Err(ErrorCode::TRANSACTION_ABORTABLE) }
+    }
+
+    /// As whom a producer is taken: as whom it says that it is, and no other.
+    pub fn believed(&self, claim: Claim, mutants: Mutants) -> Claim {
+        match mutants.has(Mutant::ZombieNotFenced) {
+            true => Claim { epoch: self.now.producer_epoch, ..claim },
+            false => claim,
+        }
     }
 
     fn check_claim(&self, claim: Claim) -> Result<(), ErrorCode> {

@@ -25,6 +25,7 @@ use crate::ctx::Ctx;
 use crate::event::{Event, TopicPartition};
 use crate::log::Verification;
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::{CallOutcome, RequestToken};
 use crate::producer_ids::ProducerIds;
 use crate::replica::{ReplicaManager, StatePartition};
@@ -237,6 +238,7 @@ impl TransactionShard {
         let Some((id, entry)) = self.entries.get_key_value(id) else {
             return answer_added(cx, answer, ErrorCode::INVALID_PRODUCER_ID_MAPPING);
         };
+        let claim = entry.believed(claim, cx.ctx.config.mutants);
         match entry.add_partitions(claim, partitions, client_version, now_ms) {
             Err(error) => answer_added(cx, answer, error),
             Ok(None) => answer_added(cx, answer, ErrorCode::NONE),
@@ -433,6 +435,9 @@ impl TransactionShard {
         entry.failed_fence = false;
         let complete = entry.now.completed(cx.ctx.now.wall_ms);
         entry.pending = Some(complete.state);
+        if cx.ctx.config.mutants.has(Mutant::MarkerLeftOut) && entry.now.partitions.len() > 1 {
+            entry.now.partitions.pop_last();
+        }
         let decided = entry.now.clone();
         let gone = self.markers.add(cx.image, id, &decided, cx.ctx.now.mono);
         for written in gone {

@@ -17,6 +17,7 @@ use super::super::txn_index::TxnIndex;
 use super::super::{Log, LogError, remove_if_exists};
 use super::{Cleaned, Cleaning, CleaningStep, DECOMPRESSED_LIMIT, Stage, read_batches};
 use crate::disk::{Disk, DiskError};
+use crate::mutant::Mutant;
 
 /// A group of segments that is becoming one.
 #[derive(Clone, Debug)]
@@ -275,7 +276,11 @@ impl Cleaning {
         }
         let Some(key) = record.key else { return false };
         let gone = || header.delete_horizon().is_some_and(|at| at <= self.now_ms);
-        record.offset >= self.map.last_offset(key) && (record.value.is_some() || !gone())
+        let last = self.map.last_offset(key);
+        if self.mutants.has(Mutant::CompactionDropsLastValue) && record.offset == last {
+            return false;
+        }
+        record.offset >= last && (record.value.is_some() || !gone())
     }
 }
 

@@ -28,6 +28,7 @@ use super::offset_map::OffsetMap;
 use super::segment::{Segment, at, path};
 use super::{Log, LogError, remove_if_exists};
 use crate::disk::{Disk, Ticket};
+use crate::mutant::Mutants;
 use copy::Copying;
 use txns::CleanedTxns;
 
@@ -107,6 +108,7 @@ pub(super) struct Cleaning {
     tickets: Vec<Ticket>,
     bytes_before: u64,
     bytes_after: u64,
+    mutants: Mutants,
 }
 
 #[derive(Clone, Debug)]
@@ -255,6 +257,7 @@ impl Log {
             tickets: Vec::new(),
             bytes_before: 0,
             bytes_after: 0,
+            mutants: self.config.mutants,
         }));
     }
 

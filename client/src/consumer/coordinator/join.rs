@@ -19,7 +19,7 @@ use wire::records::protocol::{consumer_protocol_assignment, consumer_protocol_su
 use wire::records::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use wire::{ApiKey, DecodeError};
 
-use super::super::assignor::{Assignor, Member, Topics};
+use super::super::assignor::{Assignment, Assignor, Member, Topics};
 use super::super::{Call, Consumer};
 use super::classic::{Generation, Prepare, State};
 use super::commit::Purpose;
@@ -27,6 +27,7 @@ use super::{list, racks_of, snapshot};
 use crate::error::ClientError;
 use crate::event::{ClientEvent, TopicPartition};
 use crate::io::Outputs;
+use crate::mutant::Mutant;
 use crate::net::{Done, Outcome, SendOptions};
 
 /// The version of subscriptions and assignments that is written: Kafka's latest.
@@ -421,7 +422,10 @@ impl Consumer {
                 topics.insert(name.clone(), topic.partitions.iter().map(racks).collect());
             }
         }
-        let assignment = leading.assignor.assign(&topics, &leading.members);
+        let mut assignment = leading.assignor.assign(&topics, &leading.members);
+        if self.config.common.mutants.has(Mutant::PartitionGivenTwice) {
+            give_twice(&mut assignment);
+        }
         let encode = |(member, partitions): (Arc<str>, Vec<TopicPartition>)| {
             let assignment = assignment_of(partitions);
             (member, encode_versioned(&assignment, PROTOCOL_VERSION).unwrap_or_default())
@@ -674,4 +678,14 @@ fn decode_assignment(bytes: &[u8]) -> Result<Vec<TopicPartition>, ClientError> {
     assigned.sort_unstable();
     assigned.dedup();
     Ok(assigned)
+}
+
+/// The last member gets the first one's first partition as well.
+fn give_twice(assignment: &mut Assignment) {
+    let first = assignment.values().flatten().next().cloned();
+    if let (Some(first), Some(last)) = (first, assignment.values_mut().next_back())
+        && !last.contains(&first)
+    {
+        last.push(first);
+    }
 }

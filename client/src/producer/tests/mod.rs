@@ -13,6 +13,7 @@ use wire::error::ErrorCode;
 
 use crate::event::{ClientEvent, Fate};
 use crate::io::Process;
+use crate::mutant::Mutants;
 use crate::testing::{Fake, Fall, Seen, bootstrap, ms, rng, settings, topic};
 use crate::workload::{ProducerClient, ProducerSpec, Rate};
 
@@ -28,6 +29,7 @@ fn spec(config: &[(&str, &str)]) -> ProducerSpec {
         partition: Some(0),
         first_message: 0,
         config: settings(config),
+        mutants: Mutants::NONE,
     }
 }
 

@@ -29,6 +29,7 @@ use super::records::*;
 use super::state::*;
 use super::{Cx, Pending, assignors, group_setting, preferred, session_timeout};
 use crate::coordinator::runtime::Records;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 
 /// A regular expression may not compile to more.
@@ -241,8 +242,10 @@ impl Change<'_> {
             }
         }
         let me = [Some(&self.member.id), self.replaces];
+        let before_revoked = cx.ctx.config.mutants.has(Mutant::GivenBeforeRevoked);
         let is_free = |topic: Uuid, partition: i32| {
-            group.owners.get(&(topic, partition)).is_none_or(|owner| me.contains(&Some(owner)))
+            let free = |owner| me.contains(&Some(owner));
+            group.owners.get(&(topic, partition)).is_none_or(free) || before_revoked
         };
         let goal = Goal {
             epoch: target_epoch,

@@ -38,6 +38,7 @@ use wire::{ApiKey, Message, Reader, Rope};
 
 use crate::event::{ClientEvent, TopicPartition};
 use crate::io::Process;
+use crate::mutant::Mutants;
 use crate::testing::{Fake, TOPIC, bootstrap, ms, rng, settings};
 use crate::workload::{Assignment, Commit, ConsumerClient, ConsumerSpec, From, Names};
 
@@ -270,6 +271,7 @@ fn spec(commit: Commit, config: &[(&str, &str)]) -> ConsumerSpec {
         commit,
         names: Names::new(vec!["shop".into()]),
         config,
+        mutants: Mutants::NONE,
     }
 }
 

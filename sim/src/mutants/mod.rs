@@ -3,9 +3,15 @@
 //! A scenario names them in `cluster.mutants`, `--mutant` adds one from outside. They concern every node and every
 //! client of the run, but not the final reader, whose word the checkers take.
 
+#[cfg(feature = "mutants")]
+pub mod catalogue;
+#[cfg(feature = "mutants")]
+pub mod hunt;
+
 use std::fmt;
 
 use broker_core::mutant as node;
+use client::mutant as client_side;
 
 use crate::scenario::nearest::nearest;
 
@@ -14,18 +20,22 @@ use crate::scenario::nearest::nearest;
 pub enum Mutant {
     /// Of a node.
     Node(node::Mutant),
+    /// Of a client.
+    Client(client_side::Mutant),
 }
 
 impl Mutant {
     /// All of them: those of nodes, then those of clients.
     pub fn all() -> impl Iterator<Item = Mutant> {
-        node::Mutant::ALL.iter().copied().map(Mutant::Node)
+        let nodes = node::Mutant::ALL.iter().copied().map(Mutant::Node);
+        nodes.chain(client_side::Mutant::ALL.iter().copied().map(Mutant::Client))
     }
 
     /// As a scenario names it.
     pub fn name(self) -> &'static str {
         match self {
             Mutant::Node(mutant) => mutant.name(),
+            Mutant::Client(mutant) => mutant.name(),
         }
     }
 
@@ -33,6 +43,7 @@ impl Mutant {
     pub fn story(self) -> &'static str {
         match self {
             Mutant::Node(mutant) => mutant.story(),
+            Mutant::Client(mutant) => mutant.story(),
         }
     }
 
@@ -40,6 +51,7 @@ impl Mutant {
     pub fn origin(self) -> &'static str {
         match self {
             Mutant::Node(mutant) => mutant.origin(),
+            Mutant::Client(mutant) => mutant.origin(),
         }
     }
 
@@ -76,18 +88,34 @@ pub struct Refused {
     pub help: String,
 }
 
-/// The switches of a node for these mutants.
+/// The switches of nodes for these mutants.
+#[cfg(feature = "mutants")]
 pub fn of_nodes(mutants: &[Mutant]) -> node::Mutants {
-    let mut set = node::Mutants::NONE;
-    for mutant in mutants {
-        match mutant {
-            #[cfg(feature = "mutants")]
-            Mutant::Node(mutant) => set = set.with(*mutant),
-            #[cfg(not(feature = "mutants"))]
-            Mutant::Node(mutant) => set = unreachable!("{} was refused", mutant.name()),
-        }
-    }
-    set
+    mutants.iter().fold(node::Mutants::NONE, |set, mutant| match mutant {
+        Mutant::Node(mutant) => set.with(*mutant),
+        Mutant::Client(_) => set,
+    })
+}
+
+/// The switches of clients for these mutants.
+#[cfg(feature = "mutants")]
+pub fn of_clients(mutants: &[Mutant]) -> client_side::Mutants {
+    mutants.iter().fold(client_side::Mutants::NONE, |set, mutant| match mutant {
+        Mutant::Node(_) => set,
+        Mutant::Client(mutant) => set.with(*mutant),
+    })
+}
+
+/// The switches of nodes: there are none in this build, and none can be named.
+#[cfg(not(feature = "mutants"))]
+pub fn of_nodes(_: &[Mutant]) -> node::Mutants {
+    node::Mutants::NONE
+}
+
+/// The switches of clients: there are none in this build, and none can be named.
+#[cfg(not(feature = "mutants"))]
+pub fn of_clients(_: &[Mutant]) -> client_side::Mutants {
+    client_side::Mutants::NONE
 }
 
 /// The override that adds mutants to those that a scenario names itself.

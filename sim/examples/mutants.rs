@@ -1,0 +1,42 @@
+//! Looks for each mutant by blind exploration, and writes what was found into `mutants.md`.
+//!
+//! `cargo run --release -p highwater-sim --example mutants -- [--budget SECONDS] [--jobs N] [--write] [NAME …]`
+//!
+//! The scenarios in `scenarios/explore` are swept from seed 1 on, in turn, until the checker named for the mutant in
+//! `sim/src/mutants/catalogue.rs` has fired, or the budget is used up.
+#![cfg(all(madsim, feature = "mutants"))]
+
+use std::process::ExitCode;
+
+use sim::mutants::Mutant;
+use sim::mutants::hunt::{self, Hunt};
+
+fn main() -> ExitCode {
+    let (mut budget, mut jobs, mut write, mut names) = (60.0, 2, false, Vec::new());
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().and_then(|n| n.parse::<f64>().ok()).expect("a number follows");
+        match arg.as_str() {
+            "--budget" => budget = number(),
+            "--jobs" => jobs = number() as usize,
+            "--write" => write = true,
+            _ => names.push(arg),
+        }
+    }
+    let wanted = Mutant::all().filter(|m| names.is_empty() || names.iter().any(|n| n == m.name()));
+    let mut missed = 0;
+    let mut found = Vec::new();
+    for mutant in wanted {
+        let hunt = Hunt { mutant: Some(mutant), budget_seconds: budget, jobs };
+        let result = hunt::explore(&hunt);
+        println!("{}", result.line());
+        missed += usize::from(result.caught.is_none());
+        found.push(result);
+    }
+    if write {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+        std::fs::write(root.join("mutants.md"), hunt::document(&found)).expect("mutants.md can be written");
+    }
+    println!("{} mutants, {missed} not caught", found.len());
+    ExitCode::from(u8::from(missed > 0))
+}

@@ -1,0 +1,187 @@
+//! Looking for a mutant: general scenarios, seed after seed, until the checker named for it fires.
+//!
+//! The exploration is blind: no step of it was made for a mutant, and it knows nothing of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use reports::{RunReport, Verdict};
+
+use super::catalogue::{CATALOGUE, Entry};
+use super::{Mutant, addition};
+use crate::runner::{self, RunOptions};
+use crate::scenario::{self, Scenario};
+
+/// The scenarios that explore, in the order in which they are tried.
+pub const SCENARIOS: [&str; 2] = ["replication", "transactions"];
+
+/// The topic on which the scenarios let records be lost: acks=1 and unclean elections.
+const SCRAP: &str = "scrap-";
+
+/// What is looked for, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Hunt {
+    /// The mutant; none: nothing may be found.
+    pub mutant: Option<Mutant>,
+    /// Seconds of real time.
+    pub budget_seconds: f64,
+    /// Runs at once.
+    pub jobs: usize,
+}
+
+/// Where a checker fired first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// The checker.
+    pub checker: String,
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// What a hunt gave.
+#[derive(Clone, Debug)]
+pub struct Result {
+    /// The mutant.
+    pub mutant: Option<Mutant>,
+    /// Where one of the checkers named for it fired.
+    pub caught: Option<Caught>,
+    /// How many runs it took.
+    pub runs: u64,
+    /// How many seconds of real time.
+    pub seconds: f64,
+    /// All that was found meanwhile: names, with the number of runs and the first run.
+    pub found: BTreeMap<String, (u64, &'static str, u64)>,
+}
+
+impl Result {
+    /// One line about it.
+    pub fn line(&self) -> String {
+        let name = self.mutant.map_or("(none)", Mutant::name);
+        let caught = match &self.caught {
+            Some(c) => format!("{} in {} seed {}", c.checker, c.scenario, c.seed),
+            None => "NOT CAUGHT".to_owned(),
+        };
+        let found: Vec<String> = self
+            .found
+            .iter()
+            .map(|(name, (runs, at, seed))| format!("{name} {runs}x ({at} {seed})"))
+            .collect();
+        format!("{name}: {caught}; {} runs, {:.1} s; {}", self.runs, self.seconds, found.join(", "))
+    }
+}
+
+/// The file of an exploring scenario.
+pub fn path(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    root.join(format!("scenarios/explore/{name}.json"))
+}
+
+/// An exploring scenario, with a mutant.
+pub fn scenario(name: &str, mutant: Option<Mutant>) -> Scenario {
+    let sheet = scenario::load(&path(name)).expect("a scenario of the project loads");
+    let names: Vec<String> = mutant.iter().map(|m| m.name().to_owned()).collect();
+    let changes: Vec<String> = addition(&[], &names).into_iter().collect();
+    sheet.with_overrides(None, &changes).expect("a mutant that is known")
+}
+
+/// What was found in one run that nothing excuses: names of checkers, or of another end that is not good.
+pub fn findings(scenario: &Scenario, seed: u64) -> Vec<String> {
+    let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
+    match runner::run(scenario, &options) {
+        Ok(outcome) => names(&outcome.report),
+        Err(why) => vec![format!("error: {why}")],
+    }
+}
+
+fn names(report: &RunReport) -> Vec<String> {
+    // An election that must not have been, a loss of power: what they excuse elsewhere was made impossible here.
+    let counts = report.violations.iter().filter(|v| v.promised || !v.subject.starts_with(SCRAP));
+    let mut names: Vec<String> = counts.map(|v| v.name.clone()).collect();
+    match report.verdict {
+        Verdict::Crash => names.push("assertion".to_owned()),
+        Verdict::Liveness => names.push("liveness".to_owned()),
+        Verdict::Expectation => names.push(format!("step: {}", report.why.as_deref().unwrap_or(""))),
+        Verdict::Pass | Verdict::Violation | Verdict::Nondeterministic => {}
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The entry of a mutant.
+pub fn entry(mutant: Mutant) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|e| e.mutant == mutant.name())
+}
+
+/// Sweeps the scenarios in turn until a checker that is named for the mutant fires, or time is up.
+pub fn explore(hunt: &Hunt) -> Result {
+    let entry = hunt.mutant.and_then(entry);
+    let scenarios: Vec<(&'static str, Scenario)> =
+        SCENARIOS.iter().map(|name| (*name, scenario(name, hunt.mutant))).collect();
+    let taken = runner::stopwatch();
+    let (next, runs, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let all = Mutex::new((None::<Caught>, BTreeMap::new()));
+    let work = || {
+        while !stop.load(Ordering::SeqCst) && taken() < hunt.budget_seconds {
+            let n = next.fetch_add(1, Ordering::SeqCst);
+            let (name, scenario) = &scenarios[(n % scenarios.len() as u64) as usize];
+            let seed = n / scenarios.len() as u64 + 1;
+            let found = findings(scenario, seed);
+            runs.fetch_add(1, Ordering::SeqCst);
+            let mut all = all.lock().expect("nobody panics with it");
+            for checker in found {
+                let named = entry.is_some_and(|e| e.checkers.contains(&checker.as_str()));
+                all.1.entry(checker.clone()).or_insert((0, *name, seed)).0 += 1;
+                if named && all.0.is_none() {
+                    all.0 = Some(Caught { checker, scenario: name, seed });
+                    stop.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..hunt.jobs.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let (caught, found) = all.into_inner().expect("nobody panicked with it");
+    Result { mutant: hunt.mutant, caught, runs: runs.into_inner(), seconds: taken(), found }
+}
+
+/// `mutants.md`.
+pub fn document(results: &[Result]) -> String {
+    let mut text = String::from(HEAD);
+    for result in results {
+        let Some(mutant) = result.mutant else { continue };
+        let (checker, run) = match &result.caught {
+            Some(c) => (format!("`{}`", c.checker), format!("{} {}", c.scenario, c.seed)),
+            None => ("not caught".to_owned(), "-".to_owned()),
+        };
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {checker} | {run} | {} | {:.1} |\n",
+            mutant.name(),
+            mutant.story(),
+            mutant.origin(),
+            result.runs,
+            result.seconds
+        ));
+    }
+    text
+}
+
+const HEAD: &str = "\
+# Mutants
+
+A checker that has never fired proves nothing. Each of these bugs can be switched on (`cluster.mutants` in a scenario,
+`--mutant NAME` of `highwater run` and `sweep`), and is found by blind exploration: the scenarios in `scenarios/explore`
+know nothing of mutants, and are swept from seed 1 on, in turn, until the checker that is named for the mutant fires.
+Without a mutant nothing fires. Written by `cargo run --release -p highwater-sim --example mutants -- --write`; runs and
+seconds are those of two cores that were not alone.
+
+| mutant | what it does | from | found by | first in | runs | seconds |
+| --- | --- | --- | --- | --- | --- | --- |
+";
