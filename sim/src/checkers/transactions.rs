@@ -90,7 +90,9 @@ struct Read {
 /// The transactions of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Transactions {
-    all: Vec<Transaction>,
+    /// By number, without those of which nothing is left.
+    all: BTreeMap<usize, Transaction>,
+    next: usize,
     /// The one that each program is in, by the program's place.
     current: BTreeMap<usize, usize>,
     /// By where a record lies.
@@ -105,9 +107,10 @@ pub struct Transactions {
 impl Transactions {
     /// A program began a transaction.
     pub fn began(&mut self, program: usize, whose: &str, number: u64) {
-        self.current.insert(program, self.all.len());
+        self.current.insert(program, self.next);
         let (whose, fate, records) = (whose.to_owned(), Fate::Open, BTreeMap::new());
-        self.all.push(Transaction { whose, number, fate, producer: None, records });
+        self.all.insert(self.next, Transaction { whose, number, fate, producer: None, records });
+        self.next += 1;
     }
 
     /// A coordinator told the producer's id of a transactional id.
@@ -128,23 +131,48 @@ impl Transactions {
     /// So many records of the program's transaction were acknowledged from `base` on.
     pub fn written(&mut self, program: usize, at: PartitionIndex, base: i64, count: usize) {
         let Some(&transaction) = self.current.get(&program) else { return };
-        self.all[transaction].producer = self.producers.get(&self.all[transaction].whose).copied();
+        let known = self.all.get_mut(&transaction).expect("a current one is kept");
+        known.producer = self.producers.get(&known.whose).copied();
         for offset in (base..).take(if base < 0 { 0 } else { count }) {
             self.of_record.insert((at, offset), transaction);
-            self.all[transaction].records.entry((at, offset)).or_default();
+            known.records.entry((at, offset)).or_default();
         }
     }
 
     /// The program heard how its transaction ended, or will not hear it any more.
     pub fn ended(&mut self, program: usize, fate: Fate) {
         let Some(index) = self.current.remove(&program) else { return };
-        self.all[index].fate = fate;
-        if fate == Fate::Aborted {
-            let read = self.all[index].records.iter().find(|(_, read)| read.ever && !read.told);
-            if let Some((&(at, offset), _)) = read {
-                let transaction = self.name(index);
-                self.findings.push(Finding::AbortedRead { at, offset, transaction });
+        let ended = self.all.get_mut(&index).expect("a current one is kept");
+        ended.fate = fate;
+        let read = ended.records.iter().find(|(_, read)| read.ever && !read.told);
+        if let (Fate::Aborted, Some((&(at, offset), _))) = (fate, read) {
+            let transaction = (ended.whose.clone(), ended.number);
+            self.findings.push(Finding::AbortedRead { at, offset, transaction });
+        }
+        self.forget_if_empty(index);
+    }
+
+    /// Everything below `offset` was deleted on purpose: nobody misses it, and nobody reads it any more.
+    pub fn log_start(&mut self, at: PartitionIndex, offset: i64) {
+        let below = self.of_record.range((at, i64::MIN)..(at, offset));
+        let below: Vec<_> = below.map(|(key, index)| (*key, *index)).collect();
+        for (key, index) in below {
+            self.of_record.remove(&key);
+            if let Some(transaction) = self.all.get_mut(&index) {
+                transaction.records.remove(&key);
             }
+            self.forget_if_empty(index);
+        }
+        for (_, markers) in self.markers.range_mut((at, i64::MIN)..=(at, i64::MAX)) {
+            markers.drain(..markers.partition_point(|(known, _)| *known < offset));
+        }
+    }
+
+    /// A transaction that has ended and of which nothing is left: memory does not grow with what was deleted.
+    fn forget_if_empty(&mut self, index: usize) {
+        let ended = !self.current.values().any(|current| *current == index);
+        if ended && self.all.get(&index).is_some_and(|t| t.records.is_empty()) {
+            self.all.remove(&index);
         }
     }
 
@@ -152,9 +180,11 @@ impl Transactions {
     pub fn read(&mut self, at: PartitionIndex, offset: i64, finally: bool) {
         let Some(&index) = self.of_record.get(&(at, offset)) else { return };
         let marker = self.marker_behind(index, at, offset);
-        let aborted = self.all[index].fate == Fate::Aborted || marker == Some(Some(false));
-        let early = self.all[index].fate == Fate::Open && marker == Some(None);
-        let read = self.all[index].records.get_mut(&(at, offset)).expect("it is one of its records");
+        let fate = self.all[&index].fate;
+        let aborted = fate == Fate::Aborted || marker == Some(Some(false));
+        let early = fate == Fate::Open && marker == Some(None);
+        let transaction = self.all.get_mut(&index).expect("it has a record");
+        let read = transaction.records.get_mut(&(at, offset)).expect("it is one of its records");
         (read.ever, read.finally) = (true, read.finally || finally);
         if read.told || !(aborted || early) {
             return;
@@ -169,19 +199,18 @@ impl Transactions {
 
     /// Whether the marker behind a record commits, if there is one; `None` if nobody knows whose marker to look for.
     fn marker_behind(&self, index: usize, at: PartitionIndex, offset: i64) -> Option<Option<bool>> {
-        let producer = self.all[index].producer?;
+        let producer = self.all[&index].producer?;
         let markers = self.markers.get(&(at, producer)).map_or(&[][..], Vec::as_slice);
         Some(markers.get(markers.partition_point(|(known, _)| *known <= offset)).map(|(_, commits)| *commits))
     }
 
     fn name(&self, index: usize) -> (String, u64) {
-        (self.all[index].whose.clone(), self.all[index].number)
+        (self.all[&index].whose.clone(), self.all[&index].number)
     }
 
     /// Judges what the final read has found; `read` says how far it came in a partition.
     pub fn judge(&mut self, read: impl Fn(PartitionIndex) -> FinalRead) {
-        for index in 0..self.all.len() {
-            let transaction = &self.all[index];
+        for transaction in self.all.values() {
             let judged = |at: PartitionIndex, offset: i64| {
                 let upto = read(at);
                 offset >= upto.start && (upto.complete || offset < upto.end)
@@ -190,8 +219,8 @@ impl Transactions {
                 transaction.records.iter().find(|((at, offset), r)| !r.finally && judged(*at, *offset));
             let Some((&(at, offset), _)) = missing else { continue };
             let seen = transaction.records.values().any(|r| r.finally);
-            let name = self.name(index);
-            match self.all[index].fate {
+            let name = (transaction.whose.clone(), transaction.number);
+            match transaction.fate {
                 Fate::Committed => self.findings.push(Finding::Lost { at, offset, transaction: name }),
                 Fate::Open if seen => self.findings.push(Finding::Torn { at, offset, transaction: name }),
                 Fate::Open | Fate::Aborted => {}
@@ -259,6 +288,20 @@ mod tests {
         }
         transactions.judge(|_| WHOLE);
         assert_eq!(transactions.take(), []);
+    }
+
+    #[test]
+    fn what_was_deleted_is_forgotten_and_not_missed() {
+        let (mut transactions, places) = written();
+        transactions.log_start(places[0], 12);
+        assert_eq!(transactions.all.len(), 1, "it has not ended");
+        transactions.ended(0, Fate::Committed);
+        transactions.log_start(places[1], 11);
+        transactions.judge(|at| FinalRead { start: if at == places[1] { 11 } else { 12 }, ..WHOLE });
+        let transaction = ("copier".to_owned(), 0);
+        assert_eq!(transactions.take(), [Finding::Lost { at: places[1], offset: 11, transaction }]);
+        transactions.log_start(places[1], 12);
+        assert!(transactions.all.is_empty() && transactions.of_record.is_empty());
     }
 
     #[test]

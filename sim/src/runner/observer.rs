@@ -552,6 +552,7 @@ impl Observer {
             Event::LogStartOffsetAdvanced { partition, to, .. } => {
                 let at = self.history.partition(&partition.topic, partition.partition);
                 self.history.log_start(at, *to);
+                self.transactions.log_start(at, *to);
             }
             Event::LogCleaned { partition, first_dirty, .. } => {
                 let at = self.history.partition(&partition.topic, partition.partition);
