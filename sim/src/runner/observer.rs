@@ -125,7 +125,7 @@ pub struct Observer {
     /// What each process wrote.
     pub consoles: BTreeMap<ProcId, Console>,
     /// Events of nodes since the last step that changed something: name and partition.
-    pub node_events: BTreeMap<String, Vec<(&'static str, Option<String>)>>,
+    pub node_events: BTreeMap<String, BTreeSet<(&'static str, Option<String>)>>,
     history: History,
     transactions: Transactions,
     final_reads: BTreeMap<(String, i32), FinalRead>,
@@ -571,7 +571,7 @@ impl Observer {
             _ => {}
         }
         if let Some((kind, partition)) = narrator::named(event) {
-            self.node_events.entry(name.to_owned()).or_default().push((kind, partition));
+            self.node_events.entry(name.to_owned()).or_default().insert((kind, partition));
         }
         if let Some((topic, reason)) = narrator::internal_change(event) {
             self.tell_internal(at, name, &topic, reason);
