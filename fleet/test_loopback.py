@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+import ray
+
 HERE = pathlib.Path(__file__).resolve().parent
 RAY = str(pathlib.Path(sys.executable).with_name("ray"))
 LIMIT = 300
@@ -54,9 +56,16 @@ def wait_for(what, holds, limit=90):
         time.sleep(0.5)
 
 
-def nodes(address):
-    shown = subprocess.run([RAY, "status", "--address", address], capture_output=True, text=True, check=False).stdout
-    return sum(line.strip().startswith("1 node_") for line in shown.split("Pending:")[0].splitlines())
+def connected(address):
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="CRITICAL")
+    except ConnectionError:
+        return False
+    return True
+
+
+def nodes():
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def main():
@@ -76,10 +85,11 @@ def main():
             address = f"127.0.0.1:{port()}"
             started.append(node(place, "--head", "--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}",
                                 "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={place}/ray"))
-            wait_for("the head", lambda: nodes(address) >= 1)
+            wait_for("the head", lambda: connected(address))
             workers = [node(place, f"--address={address}", "--node-ip-address=127.0.0.1", "--num-cpus=1") for _ in "12"]
             started += workers
-            wait_for("two workers", lambda: nodes(address) >= 3)
+            wait_for("two workers", lambda: nodes() >= 3)
+            ray.shutdown()
             out = place / "out"
             command = [sys.executable, str(HERE / "ray_sweep.py"), scenario, "--seeds", seeds, "--shards", "12",
                        "--address", address, "--highwater", binary, "--out", str(out), "--json"]

@@ -79,7 +79,7 @@ impl Sketch {
         let mut sketch = Sketch::default();
         let (groups, rest) = text.as_bytes().as_chunks::<3>();
         for [high, low, rank] in groups {
-            let rank = value(*rank).filter(|rank| (1..=64 - BITS as usize).contains(rank))?;
+            let rank = value(*rank).filter(|rank| (1..=65 - BITS as usize).contains(rank))?;
             sketch.ranks[value(*high)? << 6 | value(*low)?] = rank as u8;
         }
         rest.is_empty().then_some(sketch)

@@ -54,8 +54,8 @@ mod tests {
     fn a_suite() {
         let text = super::document(&crate::ci::example());
         for part in [
-            r#"<testsuite name="a" tests="3" disabled="1" errors="1" failures="0""#,
-            r#"<testcase name="step 1: expect" classname="a" time="0.250">"#,
+            r#"<testsuite name="a" tests="3" skipped="1" errors="1" failures="0""#,
+            r#"<testcase name="step 1: expect" classname="a" time="0.250"/>"#,
             r#"<error message="lost-write on purchases-0" type="lost-write">scenarios/a.json:12: lost-write on purchases-0"#,
             "shop-7 &lt;&amp;&gt; was acknowledged.",
             "Reproduce with: highwater run a.json --seed 7",

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 /// Candidates, the largest cuts first.
 pub fn candidates(sheet: &Value) -> Vec<Value> {
     let mut all = Vec::new();
+    patience(sheet, &mut all);
     clients(sheet, &mut all);
     topics(sheet, &mut all);
     nodes(sheet, &mut all);
@@ -26,6 +27,20 @@ fn changed(sheet: &Value, change: impl FnOnce(&mut Map<String, Value>)) -> Value
 
 fn keys(value: &Value) -> Vec<String> {
     value.as_object().map_or_else(Vec::new, |map| map.keys().cloned().collect())
+}
+
+/// What has to be waited for at the end is most of a short story's time, and of what each later attempt costs.
+fn patience(sheet: &Value, all: &mut Vec<Value>) {
+    let now = sheet["finally"]["within"].as_str().map_or("60s", |text| text);
+    let now = crate::scenario::units::duration(now).unwrap_or_default();
+    for less in ["1s", "5s", "20s"] {
+        if crate::scenario::units::duration(less).unwrap_or_default() < now {
+            all.push(changed(sheet, |map| {
+                let finally = map.entry("finally").or_insert_with(|| json!({}));
+                finally["within"] = json!(less);
+            }));
+        }
+    }
 }
 
 fn clients(sheet: &Value, all: &mut Vec<Value>) {
@@ -241,7 +256,7 @@ mod tests {
             "cluster": { "brokers": { "1": {}, "2": { "config": { "a": 1 } } }, "network": {}, "mutants": ["x"] },
             "topics": [{ "name": "t", "partitions": 4, "config": { "a": 1, "b": 2 } }],
             "clients": { "shop": { "producer": { "rate": "100/s", "keys": 5, "count": 100, "config": { "acks": "all" } } } },
-            "finally": { "expect": [] }, "limit": "1h",
+            "finally": { "expect": [], "within": "60s" }, "limit": "1h",
         });
         let all = candidates(&sheet);
         assert!(all.len() > 20, "{}", all.len());
