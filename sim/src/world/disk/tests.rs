@@ -369,6 +369,26 @@ fn the_place_of_a_bit_is_drawn_among_all_bytes_that_are_there() {
 }
 
 #[test]
+fn a_fault_leaves_the_draws_of_all_others_as_they_were() {
+    let run = |slow: bool| {
+        let (mut bench, file) = Bench::synced(1, b"x");
+        if slow {
+            let stall = Between { low: Nanos::ZERO, high: Nanos::from_secs(9) };
+            breaks(&mut bench, FaultKind::Slow(stall), &[]);
+        }
+        for _ in 0..5 {
+            bench.port().append(file, &[Bytes::from_static(b"y")]).unwrap();
+            bench.port().sync(file);
+            bench.sync_ends();
+        }
+        let next = |chance: &mut Chance| chance.below(1 << 40);
+        let SimDisk { sync_chance, writeback_chance, power_chance, flip_chance, .. } = &mut bench.disk;
+        [sync_chance, writeback_chance, power_chance, flip_chance].map(next)
+    };
+    assert_eq!(run(true), run(false));
+}
+
+#[test]
 fn a_disk_is_restored_from_what_one_held() {
     let (mut bench, file) = Bench::synced(1, b"old");
     let image = bench.disk.image(&bench.chunks);
