@@ -82,11 +82,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="fleet-") as place:
         place = pathlib.Path(place)
         try:
-            address = f"127.0.0.1:{port()}"
-            started.append(node(place, "--head", "--node-ip-address=127.0.0.1", f"--port={address.split(':')[1]}",
+            # Ray takes 127.0.0.1 for this: one address for all of them.
+            host = ray.util.get_node_ip_address()
+            address = f"{host}:{port()}"
+            started.append(node(place, "--head", f"--node-ip-address={host}", f"--port={address.split(':')[1]}",
                                 "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={place}/ray"))
             wait_for("the head", lambda: connected(address))
-            workers = [node(place, f"--address={address}", "--node-ip-address=127.0.0.1", "--num-cpus=1") for _ in "12"]
+            workers = [node(place, f"--address={address}", f"--node-ip-address={host}", "--num-cpus=1") for _ in "12"]
             started += workers
             wait_for("two workers", lambda: nodes() >= 3)
             ray.shutdown()

@@ -24,6 +24,7 @@ const SEED: u64 = 7;
 const REPEATED: usize = 5;
 const FAILOVER: &str = "bench/reference-failover.json";
 const IDLE: &str = "bench/idle.json";
+const SOAK: &str = "bench/soak.json";
 const SWEPT: &str = "labs/stop-broker-1.json";
 const SWEPT_SEEDS: &str = "1..100";
 const CHAOS: &str = "chaos/everything.json";
@@ -89,15 +90,17 @@ fn child(path: &str, variant: Option<&str>) {
     println!("{}", Figures { taken, virtual_seconds, frames, peak_mib: peak_mib() }.line());
 }
 
+/// One run in a process of its own.
+fn one(path: &str, variant: Option<&str>) -> Figures {
+    let own = std::env::current_exe().expect("a process has a file");
+    let done = Command::new(own).arg("--child").arg(path).args(variant).output().expect("it starts");
+    let out = String::from_utf8_lossy(&done.stdout);
+    Figures::parse(&out).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&done.stderr)))
+}
+
 /// The best of several runs, each in a process of its own.
 fn best(path: &str, variant: Option<&str>) -> Figures {
-    let one = || {
-        let own = std::env::current_exe().expect("a process has a file");
-        let done = Command::new(own).arg("--child").arg(path).args(variant).output().expect("it starts");
-        let out = String::from_utf8_lossy(&done.stdout);
-        Figures::parse(&out).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&done.stderr)))
-    };
-    (0..REPEATED).map(|_| one()).min_by_key(|figures| figures.taken).expect("there are several")
+    (0..REPEATED).map(|_| one(path, variant)).min_by_key(|figures| figures.taken).expect("there are several")
 }
 
 /// How long a sweep takes with so many at once.
@@ -157,6 +160,14 @@ fn idle() {
     print("an idle minute", ms, "ms", "<= 20", ms <= 20.0);
 }
 
+/// Only if it is asked for by name: it takes minutes.
+fn soak() {
+    let (quarter, day) = (one(SOAK, Some("six-hours")), one(SOAK, None));
+    print("a day of slow traffic, peak memory", day.peak_mib, "MiB", "<= 150", day.peak_mib <= 150.0);
+    let ratio = day.peak_mib / quarter.peak_mib;
+    print("  a day, peak memory", ratio, "x that of six hours", "<= 1.5", ratio <= 1.5);
+}
+
 fn sweeps() {
     let ratio = sweep("1") / sweep("2");
     print("sweep on two cores", ratio, "x that of one", ">= 1.8", ratio >= 1.8);
@@ -196,6 +207,9 @@ fn main() {
         ("sweep", sweeps),
         ("chaos", chaos),
     ];
+    if wanted == "soak" {
+        soak();
+    }
     for (_, measure) in cases.into_iter().filter(|(name, _)| name.contains(wanted)) {
         measure();
     }

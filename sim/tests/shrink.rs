@@ -52,7 +52,7 @@ const LOSES: &str = r#"{
     { "wait": "1s" }
   ],
   "finally": { "violations": [] },
-  "variants": { "safe": { "set": { "/clients/shop/producer/config": { "acks": "all" } } } }
+  "variants": { "safe": { "set": { "/clients/shop/producer/config": { "acks": "all" }, "/steps/3": { "wait": "1s" } } } }
 }"#;
 
 #[test]
