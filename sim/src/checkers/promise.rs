@@ -44,6 +44,7 @@ impl Loss {
 struct Durability {
     min_isr: usize,
     flushed: bool,
+    unclean: bool,
 }
 
 /// What was configured and what happened, as far as promises depend on it.
@@ -71,7 +72,7 @@ impl Default for Promise {
             not_idempotent: BTreeSet::new(),
             unclean: BTreeSet::new(),
             topics: BTreeMap::new(),
-            brokers: Durability { min_isr: 1, flushed: false },
+            brokers: Durability { min_isr: 1, flushed: false, unclean: false },
             lost: BTreeSet::new(),
             covered: false,
         }
@@ -111,6 +112,7 @@ impl Promise {
             "flush.messages" | "log.flush.interval.messages" => {
                 known.flushed = value == "1" && (at_start || known.flushed);
             }
+            "unclean.leader.election.enable" => known.unclean |= value == "true",
             _ => {}
         }
     }
@@ -153,7 +155,10 @@ impl Promise {
     /// Why a finding was not ruled out; `None` if it was.
     pub fn excuse(&self, name: &str, topic: Option<&str>) -> Option<&'static str> {
         let unclean = topic.is_some_and(|t| self.unclean.contains(t)).then_some("unclean election");
-        let data_loss = || unclean.or_else(|| self.replicas_lost(topic));
+        // Where nobody allowed an unclean election, it came of what all candidates had lost.
+        let lost = self.replicas_lost(topic);
+        let allowed = self.durability(topic).unclean;
+        let data_loss = || if allowed { unclean.or(lost) } else { lost.or(unclean) };
         match name {
             "lost-write" | "inconsistent-offsets" => {
                 topic.and_then(|t| self.weak_acks.get(t).copied()).or_else(data_loss)
@@ -189,14 +194,17 @@ impl Promise {
         }
     }
 
+    fn durability(&self, topic: Option<&str>) -> Durability {
+        topic.and_then(|t| self.topics.get(t)).copied().unwrap_or(self.brokers)
+    }
+
     fn any(&self, counts: impl Fn(Loss) -> bool) -> Option<&'static str> {
         self.lost.iter().map(|(_, loss)| *loss).filter(|loss| counts(*loss)).max().map(Loss::words)
     }
 
     /// Whether as many brokers lost what was committed as hold it at least.
     fn replicas_lost(&self, topic: Option<&str>) -> Option<&'static str> {
-        let Durability { min_isr, flushed } =
-            topic.and_then(|t| self.topics.get(t)).copied().unwrap_or(self.brokers);
+        let Durability { min_isr, flushed, .. } = self.durability(topic);
         let counts = |loss: Loss| loss != Loss::Power || !flushed;
         let nodes: BTreeSet<i32> =
             self.lost.iter().filter(|(_, loss)| counts(*loss)).map(|(node, _)| *node).collect();
@@ -258,6 +266,17 @@ mod tests {
             promise.excuse("SyncedSurvivesPowerLoss", Some("t")),
             promise.excuse("lost-write", Some("t"))
         );
+    }
+
+    #[test]
+    fn an_election_that_nobody_allowed_came_of_what_was_lost() {
+        for (allowed, why) in [("true", "unclean election"), ("false", "power loss without fsync")] {
+            let mut promise = Promise::default();
+            promise.setting(Some("t"), "unclean.leader.election.enable", allowed, true);
+            promise.unclean_election("t");
+            promise.power_lost(1, false);
+            assert_eq!(promise.excuse("lost-write", Some("t")), Some(why));
+        }
     }
 
     #[test]

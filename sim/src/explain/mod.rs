@@ -55,14 +55,8 @@ pub fn explain(
             facts: &recording.facts,
         });
         violation.explanation = told.text;
-        let remedy = remedy::of(scenario, finding);
-        let remedy = match remedy {
-            Some(remedy) => {
-                let helps = if verify { tried.helps(options, finding, &remedy)? } else { None };
-                Some(RemedyReport { text: remedy.text, settings: remedy.settings, helps })
-            }
-            None => None,
-        };
+        let remedies = remedy::of(scenario, finding);
+        let remedy = if verify { tried.best(options, finding, &remedies)? } else { untried(&remedies) };
         violation.story = Some(StoryReport { rows: told.rows, remedy });
     }
     Ok(())
@@ -73,21 +67,37 @@ pub fn explain(
 struct Tried(BTreeMap<Vec<String>, Option<Vec<Finding>>>);
 
 impl Tried {
-    /// Whether a remedy helps against a finding: the run came to its end, and did not find it.
-    fn helps(
+    /// The first remedy that helps against a finding, or the likeliest if none does.
+    fn best(
         &mut self,
         options: &RunOptions,
         finding: &Finding,
-        remedy: &Remedy,
-    ) -> Result<Option<bool>, RunError> {
-        let Some(scenario) = &remedy.scenario else { return Ok(None) };
+        remedies: &[Remedy],
+    ) -> Result<Option<RemedyReport>, RunError> {
+        for remedy in remedies {
+            if self.helps(options, finding, remedy)? {
+                return Ok(Some(told(remedy, Some(true))));
+            }
+        }
+        Ok(remedies.first().map(|remedy| told(remedy, Some(false))))
+    }
+
+    /// Whether a remedy helps: the run came to its end, and did not find the same.
+    fn helps(&mut self, options: &RunOptions, finding: &Finding, remedy: &Remedy) -> Result<bool, RunError> {
         if !self.0.contains_key(&remedy.settings) {
-            self.0.insert(remedy.settings.clone(), runner::found_with(scenario, options)?);
+            self.0.insert(remedy.settings.clone(), runner::found_with(&remedy.scenario, options)?);
         }
         let is_it = |f: &Finding| f.name == finding.name && f.subject == finding.subject;
-        let found = &self.0[&remedy.settings];
-        Ok(Some(found.as_ref().is_some_and(|found| !found.iter().any(is_it))))
+        Ok(self.0[&remedy.settings].as_ref().is_some_and(|found| !found.iter().any(is_it)))
     }
+}
+
+fn untried(remedies: &[Remedy]) -> Option<RemedyReport> {
+    remedies.first().map(|remedy| told(remedy, None))
+}
+
+fn told(remedy: &Remedy, helps: Option<bool>) -> RemedyReport {
+    RemedyReport { text: remedy.text.clone(), settings: remedy.settings.clone(), helps }
 }
 
 /// The offset that a checker's words are about: the first that they name, or the last below a bound.

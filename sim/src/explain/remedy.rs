@@ -14,55 +14,105 @@ use crate::scenario::{Client, ClientKind, Scenario};
 pub struct Remedy {
     /// In words.
     pub text: String,
-    /// What is set to what, a line each; empty if no setting does it.
+    /// What is set to what, a line each.
     pub settings: Vec<String>,
     /// The scenario with these settings.
-    pub scenario: Option<Scenario>,
+    pub scenario: Scenario,
 }
 
-/// The remedy for a finding, if one is known.
-pub fn of(scenario: &Scenario, finding: &Finding) -> Option<Remedy> {
+/// The remedies for a finding that are known, the likeliest first.
+pub fn of(scenario: &Scenario, finding: &Finding) -> Vec<Remedy> {
     if !scenario.cluster.mutants.is_empty() && finding.excuse.is_none() {
-        return Some(without_mutants(scenario));
+        return vec![without_mutants(scenario)];
     }
-    let topic = match &finding.subject {
-        Subject::Partition(topic, _) => Some(topic.as_str()),
-        Subject::Quorum => None,
+    let (Subject::Partition(topic, _), Some(excuse)) = (&finding.subject, finding.excuse) else {
+        return Vec::new();
     };
-    let mut change = Change::of(scenario);
-    let text = match finding.excuse? {
-        "acks=0" | "acks=1" => {
-            change.producers(topic?, &[("acks", "all"), ("enable.idempotence", "true")]);
-            change.at_least_two(topic?);
-            "acks=all waits for every replica in the ISR, and min.insync.replicas=2 for a second one"
+    let all = KINDS.iter().filter(|kind| kind.against(excuse));
+    // What it is excused by comes first; what else was weak may be the cause as well.
+    let all = all.chain(KINDS.iter().filter(|kind| !kind.against(excuse) && kind.may_help(finding)));
+    let made = all.filter_map(|kind| kind.remedy(scenario, topic));
+    made.collect()
+}
+
+/// A kind of remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Acks,
+    Idempotence,
+    NoUncleanElection,
+    Flush,
+    TwoDisks,
+}
+
+const KINDS: [Kind; 5] =
+    [Kind::Acks, Kind::Idempotence, Kind::NoUncleanElection, Kind::Flush, Kind::TwoDisks];
+
+impl Kind {
+    /// Whether it takes away what a finding is excused by.
+    fn against(self, excuse: &str) -> bool {
+        match self {
+            Kind::Acks => excuse.starts_with("acks="),
+            Kind::Idempotence => excuse == "retries without idempotence",
+            Kind::NoUncleanElection => excuse == "unclean election",
+            Kind::Flush => excuse == "power loss without fsync",
+            Kind::TwoDisks => {
+                matches!(
+                    excuse,
+                    "power loss after syncs that lied"
+                        | "a disk was wiped"
+                        | "a disk was replaced by a stale one"
+                        | "a bit flipped on a disk"
+                )
+            }
         }
-        "retries without idempotence" => {
-            change.producers(topic?, &[("acks", "all"), ("enable.idempotence", "true")]);
-            "with enable.idempotence=true the leader knows a batch that comes again"
-        }
-        "unclean election" => {
-            change.topic(topic?, "unclean.leader.election.enable", "false");
-            change.cluster("unclean.leader.election.enable", "false");
-            "with unclean.leader.election.enable=false the partition waits for an eligible leader replica"
-        }
-        "power loss without fsync" => {
-            change.topic(topic?, "flush.messages", "1");
-            "with flush.messages=1 every append is on the disk before it counts"
-        }
-        "power loss after syncs that lied"
-        | "a disk was wiped"
-        | "a disk was replaced by a stale one"
-        | "a bit flipped on a disk" => {
-            change.at_least_two(topic?);
-            "with min.insync.replicas=2 what is acknowledged lies on two disks"
-        }
-        _ => return None,
-    };
-    if change.settings.is_empty() {
-        let text = "no setting does: all that would help is set already".to_owned();
-        return Some(Remedy { text, settings: Vec::new(), scenario: None });
     }
-    Some(Remedy { text: text.to_owned(), settings: change.settings, scenario: Some(change.scenario) })
+
+    fn may_help(self, finding: &Finding) -> bool {
+        self != Kind::Idempotence || finding.name == "duplicate"
+    }
+
+    /// What it changes, if it changes anything.
+    fn remedy(self, scenario: &Scenario, topic: &str) -> Option<Remedy> {
+        let mut change = Change::of(scenario);
+        let mut text = match self {
+            Kind::Acks => {
+                change.producers(topic, &[("acks", "all"), ("enable.idempotence", "true")]);
+                "acks=all waits for every replica in the ISR"
+            }
+            Kind::Idempotence => {
+                change.producers(topic, &[("acks", "all"), ("enable.idempotence", "true")]);
+                "with enable.idempotence=true the leader knows a batch that comes again"
+            }
+            Kind::NoUncleanElection => {
+                change.topic_if(topic, "unclean.leader.election.enable", "false", |known| {
+                    known == Some("true")
+                });
+                change.cluster("unclean.leader.election.enable", "false");
+                "with unclean.leader.election.enable=false the partition waits for an eligible leader replica"
+            }
+            Kind::Flush => {
+                change.topic_if(topic, "flush.messages", "1", |_| true);
+                "with flush.messages=1 every append is on the disk before it counts"
+            }
+            Kind::TwoDisks => {
+                change.at_least_two(topic);
+                "with min.insync.replicas=2 what is acknowledged lies on two disks"
+            }
+        }
+        .to_owned();
+        if change.settings.is_empty() {
+            return None;
+        }
+        if self == Kind::Acks {
+            let before = change.settings.len();
+            change.at_least_two(topic);
+            if change.settings.len() > before {
+                text.push_str(", and min.insync.replicas=2 for a second one at least");
+            }
+        }
+        Some(Remedy { text, settings: change.settings, scenario: change.scenario })
+    }
 }
 
 fn without_mutants(scenario: &Scenario) -> Remedy {
@@ -73,7 +123,7 @@ fn without_mutants(scenario: &Scenario) -> Remedy {
     Remedy {
         text: format!("the bug that was switched on is mended: {}", names.join(", ")),
         settings: vec!["cluster: no mutants".to_owned()],
-        scenario: Some(healed),
+        scenario: healed,
     }
 }
 
@@ -105,8 +155,9 @@ impl Change {
         }
     }
 
-    fn topic(&mut self, name: &str, setting: &str, value: &str) {
+    fn topic_if(&mut self, name: &str, setting: &str, value: &str, may: impl Fn(Option<&str>) -> bool) {
         if let Some(topic) = self.scenario.topics.iter_mut().find(|topic| topic.name == name)
+            && may(topic.config.get(setting).map(String::as_str))
             && set(&mut topic.config, setting, value)
         {
             self.settings.push(format!("topic {name}: {setting}={value}"));
@@ -127,7 +178,7 @@ impl Change {
         let topic = self.scenario.topics.iter().find(|topic| topic.name == name);
         let known = topic.and_then(|topic| topic.config.get("min.insync.replicas").cloned()).or(by_default);
         if known.and_then(|value| value.parse().ok()).unwrap_or(1) < 2 {
-            self.topic(name, "min.insync.replicas", "2");
+            self.topic_if(name, "min.insync.replicas", "2", |_| true);
         }
     }
 }

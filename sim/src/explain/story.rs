@@ -309,7 +309,7 @@ fn said(event: &str, several: bool) -> String {
     let to_be = if several { "were" } else { "was" };
     match event {
         "killed" | "paused" | "wiped" => format!("{to_be} {event}"),
-        other => other.to_owned(),
+        other => other.replace(", and all", " and all"),
     }
 }
 
