@@ -270,7 +270,9 @@ impl Replicas {
             found
                 .extend(log_matching::appended(partition, node, mark).map(|text| (log_matching::NAME, text)));
             if as_leader && leads.is_some() && leads == partition.newest().map(|(epoch, _)| epoch) {
-                found.extend(partition.producers.appended(node, mark));
+                // A coordinator writes for its producers, and counts nothing for them.
+                let sequence = if at.topic.starts_with("__") { -1 } else { mark.sequence };
+                found.extend(partition.producers.appended(node, &BatchMark { sequence, ..*mark }));
             }
         }
         self.broken(at, found);
