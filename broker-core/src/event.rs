@@ -253,6 +253,8 @@ pub enum Event {
         offset: i64,
         /// Their ids, ascending.
         voters: Vec<i32>,
+        /// Whether this node leads the quorum, and so wrote it itself.
+        leads: bool,
     },
     /// A snapshot of the metadata was written.
     SnapshotWritten {

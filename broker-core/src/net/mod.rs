@@ -150,12 +150,18 @@ pub struct Net {
 impl Net {
     /// No connections yet; the voters' endpoints are known from the configuration.
     pub fn new(config: &NodeConfig) -> Net {
-        let voters = config.quorum.voters.iter();
+        let voters = config.quorum.voters.iter().map(|v| (v.id, &v.endpoint));
+        // A controller that leads asks itself, too, and where the voters are in the log nobody says where that is.
+        let own = config.controller_listener().map(|own| (config.node_id, &own.endpoint));
         Net {
             conns: Conns::default(),
             ready: VecDeque::new(),
             channels: BTreeMap::new(),
-            endpoints: voters.map(|v| (Peer::Controller(v.id), v.endpoint.clone())).collect(),
+            endpoints: own
+                .into_iter()
+                .chain(voters)
+                .map(|(id, at)| (Peer::Controller(id), at.clone()))
+                .collect(),
             outcomes: VecDeque::new(),
             active_controller: None,
             node_id: config.node_id,

@@ -412,9 +412,12 @@ impl Raft {
             return;
         }
         self.told_voters = offset;
-        let voters = self.quorum.voters.last();
-        io.out
-            .event(|| Event::VotersChanged { offset: offset.unwrap_or(-1), voters: voters.ids().collect() });
+        let (voters, leads) = (self.quorum.voters.last(), self.quorum.is_leader());
+        io.out.event(|| Event::VotersChanged {
+            offset: offset.unwrap_or(-1),
+            voters: voters.ids().collect(),
+            leads,
+        });
     }
 }
 

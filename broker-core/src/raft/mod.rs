@@ -574,6 +574,11 @@ impl Raft {
         self.quorum.voters.last()
     }
 
+    /// The id of the metadata log directory.
+    pub fn directory_id(&self) -> wire::Uuid {
+        self.config.directory_id
+    }
+
     /// The level of `kraft.version`.
     pub fn kraft_version(&self) -> i16 {
         self.quorum.voters.kraft_version()

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::error::ClientError;
 use crate::event::TopicPartition;
+use crate::net::CONTROLLERS;
 
 /// The topic of the quorum.
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -33,7 +34,8 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 impl Admin {
     /// The cluster's id and brokers; with `fenced`, also those that are fenced.
     pub fn describe_cluster(&mut self, now: Now, fenced: bool) -> CallId {
-        self.begin(now, "describeCluster", Route::Any, Box::new(DescribeCluster { fenced }))
+        let endpoint_type = if self.net.metadata.is_of_controllers() { CONTROLLERS } else { 1 };
+        self.begin(now, "describeCluster", Route::Any, Box::new(DescribeCluster { fenced, endpoint_type }))
     }
 
     /// What versions of features, and of APIs, some broker supports, and what is finalized.
@@ -84,6 +86,7 @@ impl Admin {
 #[derive(Clone)]
 struct DescribeCluster {
     fenced: bool,
+    endpoint_type: i8,
 }
 
 impl Op for DescribeCluster {
@@ -93,7 +96,7 @@ impl Op for DescribeCluster {
 
     fn send(&self, link: Link<'_>) {
         let request = DescribeClusterRequest {
-            endpoint_type: 1,
+            endpoint_type: self.endpoint_type,
             include_fenced_brokers: self.fenced && link.version >= 2,
             ..DescribeClusterRequest::default()
         };

@@ -18,6 +18,7 @@ mod tests;
 mod topics;
 mod transactions;
 mod types;
+mod voters;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -232,6 +233,13 @@ impl Admin {
         }
     }
 
+    /// An admin client whose bootstrap servers are controllers, and which talks to the active one (KIP-919).
+    pub fn of_controllers(config: AdminConfig, client_id: &str, bootstrap: Vec<Endpoint>, rng: Rng) -> Admin {
+        let mut admin = Admin::new(config, client_id, bootstrap, rng);
+        admin.net.metadata.ask_for_controllers();
+        admin
+    }
+
     /// What is known of the cluster's brokers.
     pub fn metadata(&self) -> &Metadata {
         &self.net.metadata
@@ -395,8 +403,8 @@ impl Admin {
         }
         let node = match route {
             // Another call may just have taken the connection: any broker that will be ready does.
-            Route::Any => return self.net.least_loaded(now, out),
-            Route::Controller => self.net.metadata.controller(),
+            Route::Any if !self.net.metadata.is_of_controllers() => return self.net.least_loaded(now, out),
+            Route::Any | Route::Controller => self.net.metadata.controller(),
             Route::Node(id) => Some(id),
         };
         let known = node.filter(|&id| self.net.metadata.broker(id).is_some());
@@ -522,7 +530,8 @@ impl Admin {
 
     /// A request failed: it is tried again, or its call ends with the error (`Call.fail`).
     fn fail(&mut self, now: Now, id: u64, error: ClientError) {
-        if error.code == ErrorCode::NOT_CONTROLLER {
+        let moved = self.net.metadata.is_of_controllers() && error.code == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+        if error.code == ErrorCode::NOT_CONTROLLER || moved {
             self.net.metadata.request_update();
         }
         let backoff = {

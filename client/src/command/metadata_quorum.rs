@@ -5,10 +5,14 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::arguments::{Arg, Arguments, Parser, Unread, arg, switch};
-use super::java::table;
+use wire::Uuid;
+use wire::drive::Endpoint;
+
+use super::arguments::{Arg, Arguments, Parser, Unread, arg, misused, switch};
+use super::java::{properties, table};
 use super::session::{Console, Exception, Ran, Session, Stop, got, result_of};
 use crate::admin::{QuorumInfo, QuorumReplica};
+use crate::config::Settings;
 
 const CONNECTION: [&str; 2] = ["--bootstrap-server", "--bootstrap-controller"];
 
@@ -76,20 +80,26 @@ pub(super) fn run(s: &mut Session<'_>) -> Ran {
         Ok(arguments) => arguments,
         Err(unread) => return Err(s.unread(unread)),
     };
-    let Some(bootstrap) = arguments.value("--bootstrap-server") else {
-        return Err(terse(s, "--bootstrap-controller is not supported: use --bootstrap-server."));
-    };
+    let controllers = arguments.has("--bootstrap-controller");
+    let connection = if controllers { "--bootstrap-controller" } else { "--bootstrap-server" };
+    let bootstrap = arguments.value(connection).unwrap_or_default();
     let config = arguments.value("--command-config");
     if let Some(path) = config.filter(|path| s.file(path).is_err()) {
         return Err(terse(s, &format!("Properties file {path} does not exists!")));
     }
     let settings = s.settings(config)?;
-    if arguments.command != "describe" {
-        let text =
-            format!("{} is not supported: the voters of a simulated quorum are fixed.", arguments.command);
-        return Err(terse(s, &text));
+    s.connect_to(controllers, bootstrap, settings.clone())?;
+    let dry_run = arguments.has("--dry-run");
+    match arguments.command {
+        "add-controller" if config.is_none() => {
+            let text = "You must supply the configuration file of the controller you are adding when using \
+                        add-controller.";
+            return Err(terse(s, text));
+        }
+        "add-controller" => return add_controller(s, &settings, dry_run),
+        "remove-controller" => return remove_controller(s, &arguments, dry_run),
+        _ => {}
     }
-    s.connect(bootstrap, settings)?;
     let human_readable = arguments.has("--human-readable");
     match (arguments.has("--status"), arguments.has("--replication")) {
         (true, true) => {
@@ -218,6 +228,139 @@ fn replication(s: &mut Session<'_>, human_readable: bool) -> Ran {
     ];
     s.print(table(&header, &rows));
     Ok(())
+}
+
+// --- changes of the voters
+
+/// Adds the controller that has this `server.properties`: its directory's id is read from the disk on which the tool
+/// runs, which is the new controller's.
+fn add_controller(s: &mut Session<'_>, properties: &Settings, dry_run: bool) -> Ran {
+    let id = controller_id(properties).map_err(|why| terse(s, &why))?;
+    let dir = metadata_directory(properties).map_err(|why| terse(s, &why))?;
+    let directory_id = directory_id(s, &dir).map_err(|why| terse(s, &why))?;
+    let listeners = controller_listeners(properties).map_err(|why| terse(s, &why))?;
+    if !dry_run {
+        let told = listeners.clone();
+        let asked = s.ask(|admin, now| admin.add_raft_voter(now, id, directory_id, told))?;
+        got(result_of!(asked, Unregistered))?;
+    }
+    let shown: Vec<String> = listeners.iter().map(|(name, at)| format!("{name}://{at}")).collect();
+    let done = if dry_run { "DRY RUN of adding" } else { "Added" };
+    let (directory, endpoints) = (directory_id.to_text(), shown.join(", "));
+    s.line(format!("{done} controller {id} with directory id {directory} and endpoints: {endpoints}"));
+    Ok(())
+}
+
+fn controller_id(properties: &Settings) -> Result<i32, String> {
+    let known = "Is this a valid controller configuration file?";
+    let Some(text) = properties.get("node.id") else {
+        return Err(format!("node.id not found in configuration file. {known}"));
+    };
+    let id: i32 = text.trim().parse().map_err(|_| format!("For input string: \"{text}\""))?;
+    if id < 0 {
+        return Err(format!("node.id was negative in configuration file. {known}"));
+    }
+    if !properties.get("process.roles").is_some_and(|roles| roles.contains("controller")) {
+        return Err(format!("process.roles did not contain 'controller' in configuration file. {known}"));
+    }
+    Ok(id)
+}
+
+fn metadata_directory(properties: &Settings) -> Result<String, String> {
+    if let Some(dir) = properties.get("metadata.log.dir") {
+        return Ok(dir.clone());
+    }
+    let first = properties.get("log.dirs").and_then(|dirs| dirs.trim().split(',').next());
+    first.map(str::to_string).ok_or_else(|| {
+        "Neither metadata.log.dir nor log.dirs were found. Is this a valid controller configuration file?"
+            .to_string()
+    })
+}
+
+fn directory_id(s: &Session<'_>, dir: &str) -> Result<Uuid, String> {
+    let unread = || format!("Unable to read meta.properties from {dir}");
+    let file = s.file(&format!("{dir}/meta.properties")).map_err(|_| unread())?;
+    let id = properties(&file).get("directory.id").and_then(|text| Uuid::parse(text));
+    id.ok_or_else(|| format!("No directory id found in {dir}"))
+}
+
+/// Where the controller is: what it advertises, or else where it listens.
+fn controller_listeners(properties: &Settings) -> Result<Vec<(String, Endpoint)>, String> {
+    let mut known: Vec<(String, Endpoint)> = Vec::new();
+    for setting in ["listeners", "advertised.listeners"] {
+        let text = properties.get(setting).map_or("", String::as_str);
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let bad = || format!("Unable to parse {entry} to a broker endpoint");
+            let (name, address) = entry.split_once("://").ok_or_else(bad)?;
+            let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+            let host = if host.is_empty() { "localhost" } else { host };
+            let at = Endpoint::new(host, port.parse().map_err(|_| bad())?);
+            known.retain(|(other, _)| *other != name.to_uppercase());
+            known.push((name.to_uppercase(), at));
+        }
+    }
+    let Some(names) = properties.get("controller.listener.names") else {
+        let text = "controller.listener.names was not found. Is this a valid controller configuration file?";
+        return Err(text.to_string());
+    };
+    let wanted = names.split(',').map(|name| name.trim().to_uppercase());
+    wanted
+        .map(|name| {
+            let found = known.iter().find(|(other, _)| *other == name).cloned();
+            found.ok_or_else(|| format!("Cannot find information about controller listener name: {name}"))
+        })
+        .collect()
+}
+
+fn remove_controller(s: &mut Session<'_>, arguments: &Arguments, dry_run: bool) -> Ran {
+    let misused =
+        |s: &mut Session<'_>, text: &str| s.unread(misused("kafka-metadata-quorum", COMMANDS[2].usage, text));
+    for (name, title) in [
+        ("--controller-id", "--controller-id/-i"),
+        ("--controller-directory-id", "--controller-directory-id/-d"),
+    ] {
+        if !arguments.has(name) {
+            return Err(misused(s, &format!("argument {title} is required")));
+        }
+    }
+    let text = arguments.value("--controller-id").unwrap_or_default();
+    let Ok(id) = text.parse::<i32>() else {
+        let why = format!("could not convert '{text}' to Integer (For input string: \"{text}\")");
+        return Err(misused(s, &format!("argument --controller-id/-i: {why}")));
+    };
+    if id < 0 {
+        return Err(terse(s, &format!("Invalid negative --controller-id: {id}")));
+    }
+    let text = arguments.value("--controller-directory-id").unwrap_or_default();
+    let Some(directory_id) = Uuid::parse(text) else {
+        let why = not_a_uuid(text);
+        return Err(terse(s, &format!("Failed to parse --controller-directory-id: {why}")));
+    };
+    if !dry_run {
+        let asked = s.ask(|admin, now| admin.remove_raft_voter(now, id, directory_id))?;
+        got(result_of!(asked, Unregistered))?;
+    }
+    // The dry run's words end in a space of their own.
+    let done = if dry_run { "DRY RUN of removing " } else { "Removed " };
+    s.line(format!("{done} KRaft controller {id} with directory id {}", directory_id.to_text()));
+    Ok(())
+}
+
+/// What `Uuid.fromString` says of a text that is none.
+fn not_a_uuid(text: &str) -> String {
+    if text.len() > 24 {
+        let prefix: String = text.chars().take(24).collect();
+        return format!("Input string with prefix `{prefix}` is too long to be decoded as a base64 UUID");
+    }
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=');
+    if let Some(bad) = text.bytes().find(|b| !known(*b)) {
+        return format!("Illegal base64 character {bad:x}");
+    }
+    format!(
+        "Input string `{text}` decoded as {} bytes, which is not equal to the expected 16 bytes of a base64-encoded \
+         UUID",
+        text.trim_end_matches('=').len() * 3 / 4
+    )
 }
 
 /// How long ago, by this host's clock.

@@ -390,7 +390,17 @@ impl Session<'_> {
     }
 
     /// Makes the admin client, if it is not there yet.
-    pub fn connect(&mut self, bootstrap: &str, mut settings: Settings) -> Result<(), Exception> {
+    pub fn connect(&mut self, bootstrap: &str, settings: Settings) -> Result<(), Exception> {
+        self.connect_to(false, bootstrap, settings)
+    }
+
+    /// The same by controllers, if these are the bootstrap servers.
+    pub fn connect_to(
+        &mut self,
+        controllers: bool,
+        bootstrap: &str,
+        mut settings: Settings,
+    ) -> Result<(), Exception> {
         if self.calls.admin.is_some() {
             return Ok(());
         }
@@ -399,7 +409,8 @@ impl Session<'_> {
             .map_err(|cause| failed_construct("Failed to create new KafkaAdminClient", cause))?;
         let config = AdminConfig::parse(&settings)?;
         let rng = fork(&mut self.calls.rng);
-        self.calls.admin = Some(Box::new(Admin::new(config, "adminclient-1", endpoints, rng)));
+        let made = if controllers { Admin::of_controllers } else { Admin::new };
+        self.calls.admin = Some(Box::new(made(config, "adminclient-1", endpoints, rng)));
         Ok(())
     }
 

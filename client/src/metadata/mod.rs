@@ -87,6 +87,8 @@ pub struct MetadataSettings {
 #[derive(Clone, Debug)]
 pub struct Metadata {
     settings: MetadataSettings,
+    /// The bootstrap servers are controllers, and so are the nodes that are asked for (`bootstrap.controllers`).
+    of_controllers: bool,
     bootstrap: Vec<Endpoint>,
     topics: Vec<Topic>,
     by_name: BTreeMap<Arc<str>, TopicIndex>,
@@ -140,6 +142,7 @@ impl Metadata {
     pub fn new(bootstrap: Vec<Endpoint>, settings: MetadataSettings) -> Metadata {
         let mut metadata = Metadata {
             settings,
+            of_controllers: false,
             bootstrap,
             topics: Vec::new(),
             by_name: BTreeMap::new(),
@@ -254,6 +257,16 @@ impl Metadata {
     /// A broker.
     pub fn broker(&self, id: i32) -> Option<&Broker> {
         self.brokers.binary_search_by_key(&id, |b| b.id).ok().map(|at| &self.brokers[at])
+    }
+
+    /// Asks for the cluster's controllers instead of its brokers, from now on.
+    pub fn ask_for_controllers(&mut self) {
+        self.of_controllers = true;
+    }
+
+    /// Whether it asks for the cluster's controllers instead of its brokers.
+    pub fn is_of_controllers(&self) -> bool {
+        self.of_controllers
     }
 
     /// Whether only the bootstrap servers are known.

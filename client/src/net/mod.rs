@@ -26,7 +26,10 @@ use wire::drive::{ConnError, ConnId, Endpoint, Instant, Nanos};
 use wire::error::ErrorCode;
 use wire::frame::{decode_response, encode_request};
 use wire::messages::api_versions_request::ApiVersionsRequest;
+use wire::messages::describe_cluster_request::DescribeClusterRequest;
+use wire::messages::describe_cluster_response::DescribeClusterResponse;
 use wire::messages::metadata_request::MetadataRequest;
+use wire::messages::metadata_response::{MetadataResponse, MetadataResponseBroker};
 use wire::{ApiKey, DecodeError, Reader, Request, Rope, VersionRange};
 
 use crate::Rng;
@@ -57,6 +60,27 @@ pub struct NetSettings {
     pub max_in_flight: usize,
     /// `metadata.recovery.strategy` is `rebootstrap`.
     pub rebootstrap: bool,
+}
+
+/// The kind of nodes that controllers are, in DescribeCluster.
+pub(crate) const CONTROLLERS: i8 = 2;
+
+/// What is told of controllers, as the cache takes it of brokers.
+fn as_metadata<'a>(response: &'a DescribeClusterResponse<'_>) -> MetadataResponse<'a> {
+    let node = |b: &'a wire::messages::describe_cluster_response::DescribeClusterBroker<'_>| {
+        MetadataResponseBroker {
+            node_id: b.broker_id,
+            host: b.host.as_ref().into(),
+            port: b.port,
+            rack: b.rack.as_deref().map(Into::into),
+        }
+    };
+    MetadataResponse {
+        brokers: response.brokers.iter().map(node).collect(),
+        cluster_id: Some(response.cluster_id.as_ref().into()),
+        controller_id: response.controller_id,
+        ..MetadataResponse::default()
+    }
 }
 
 /// How a request ended.
@@ -366,19 +390,25 @@ impl<C> NetworkClient<C> {
 
     fn send_metadata_request(&mut self, now: Instant, at: usize, out: &mut Outputs) {
         let id = self.nodes[at].id;
-        let Some(version) = self.version(id, ApiKey::Metadata, i16::MAX) else {
+        let of_controllers = self.metadata.is_of_controllers();
+        let key = if of_controllers { ApiKey::DescribeCluster } else { ApiKey::Metadata };
+        // Of the kinds of nodes only DescribeCluster from version 1 on speaks (KIP-919).
+        let Some(version) = self.version(id, key, i16::MAX).filter(|v| !of_controllers || *v >= 1) else {
             self.metadata.failed(now, &mut self.rng);
             return;
         };
         let deadline = now + self.settings.request_timeout;
         let correlation = self.correlation();
-        let request = self.metadata.request(version);
+        let client_id = &self.settings.client_id;
+        let frame = if of_controllers {
+            let request =
+                DescribeClusterRequest { endpoint_type: CONTROLLERS, ..DescribeClusterRequest::default() };
+            encode(version, correlation, client_id, &request)
+        } else {
+            encode(version, correlation, client_id, &self.metadata.request(version))
+        };
         let node = &mut self.nodes[at];
-        let frame = encode(version, correlation, &self.settings.client_id, &request);
-        node.sent(
-            now,
-            InFlight { correlation, key: ApiKey::Metadata, version, deadline, kind: Kind::Metadata },
-        );
+        node.sent(now, InFlight { correlation, key, version, deadline, kind: Kind::Metadata });
         let conn = node.conn.expect("a ready node has a connection");
         out.items.push(Output::Send { conn, frame });
         self.metadata.sent();
@@ -565,6 +595,9 @@ impl<C> NetworkClient<C> {
     }
 
     fn metadata_answered(&mut self, now: Instant, at: usize, version: i16, frame: &Rope, out: &mut Outputs) {
+        if self.metadata.is_of_controllers() {
+            return self.controllers_answered(now, at, version, frame, out);
+        }
         match decode_response::<MetadataRequest>(frame, version) {
             Ok((_, response)) => {
                 self.metadata.answered(now, &response, &mut self.rng);
@@ -573,6 +606,32 @@ impl<C> NetworkClient<C> {
             Err(error) => {
                 self.metadata.failed(now, &mut self.rng);
                 self.undecodable(now, at, "Metadata", &error, out);
+            }
+        }
+    }
+
+    fn controllers_answered(
+        &mut self,
+        now: Instant,
+        at: usize,
+        version: i16,
+        frame: &Rope,
+        out: &mut Outputs,
+    ) {
+        match decode_response::<DescribeClusterRequest>(frame, version) {
+            Ok((_, response)) if response.error_code == 0 => {
+                self.metadata.answered(now, &as_metadata(&response), &mut self.rng);
+                self.sync_nodes();
+            }
+            Ok((_, response)) => {
+                let text = response.error_message.as_deref().unwrap_or_default();
+                let text = format!("Node {} does not tell of controllers: {text}", self.nodes[at].id);
+                out.event(|| ClientEvent::Warning { text });
+                self.metadata.failed(now, &mut self.rng);
+            }
+            Err(error) => {
+                self.metadata.failed(now, &mut self.rng);
+                self.undecodable(now, at, "DescribeCluster", &error, out);
             }
         }
     }

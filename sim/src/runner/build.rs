@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use broker_core::config::NodeConfig;
 use broker_core::node::NewCluster;
+use broker_core::raft::{ReplicaKey, VoterNode, VoterSet};
 use client::command::CommandSpec;
 use client::workload::{
     AdminClient, AdminSpec, Assignment, Commit, ConsumerClient, ConsumerSpec, From as ClientFrom, Names,
@@ -18,7 +19,9 @@ use wire::drive::{Endpoint, Nanos};
 use super::hostile::frames::Attack;
 use super::hostile::{Hostile, HostileSpec};
 use crate::mutants;
-use crate::scenario::{Client, ClientKind, DurationRange, From, LinkSettings, NodeDef, Scenario};
+use crate::scenario::{
+    BOOTSTRAP_SERVERS, Client, ClientKind, DurationRange, From, LinkSettings, NodeDef, Scenario,
+};
 use crate::world::chance::derive;
 use crate::world::{
     Between, ClientMaker, DiskSpec, LinkSpec, MachineMaker, Make, NodeSetup, ProcSpec, World, WorldSpec,
@@ -49,12 +52,14 @@ pub fn world(scenario: &Scenario, seed: u64) -> Result<World, String> {
     }
     let mut world = World::new(spec);
     let cluster = NewCluster { id: cluster_id(seed).to_text(), voters: None };
+    let voters = first_voters(scenario, seed);
     for node in &scenario.cluster.nodes {
         let mut config =
             NodeConfig::parse(&node_config(scenario, node)).map_err(|e| format!("{}: {e}", node.name))?;
         config.mutants = mutants::of_nodes(&scenario.cluster.mutants);
-        let mut proc =
-            ProcSpec::node(&node.name, NodeSetup { config: Arc::new(config), cluster: cluster.clone() });
+        // Only voters are told who the voters are; the others find them (`--no-initial-controllers`).
+        let cluster = NewCluster { voters: voters.clone().filter(|_| node.voter), ..cluster.clone() };
+        let mut proc = ProcSpec::node(&node.name, NodeSetup { config: Arc::new(config), cluster });
         proc.start = between(cost.start);
         proc.cost.request = Nanos(cost.request.0);
         proc.cost.kib = Nanos(cost.per_kib.0);
@@ -74,6 +79,28 @@ fn cluster_id(seed: u64) -> Uuid {
         half.copy_from_slice(&chance.below(u64::MAX).to_be_bytes());
     }
     Uuid::from_random(bytes)
+}
+
+/// The voters with which a dynamic quorum is formatted (`--initial-controllers`); none where the configuration names
+/// them.
+fn first_voters(scenario: &Scenario, seed: u64) -> Option<VoterSet> {
+    if !scenario.cluster.config.contains_key(BOOTSTRAP_SERVERS) {
+        return None;
+    }
+    let voter = |node: &NodeDef| {
+        let mut chance = derive(seed, &format!("voter/{}", node.name));
+        let mut bytes = [0; 16];
+        for half in bytes.chunks_exact_mut(8) {
+            half.copy_from_slice(&chance.below(u64::MAX).to_be_bytes());
+        }
+        VoterNode {
+            key: ReplicaKey::new(node.id, Uuid::from_random(bytes)),
+            listeners: vec![("CONTROLLER".into(), Endpoint::new(node.name.as_str(), CONTROLLER_PORT))],
+            supported_kraft_versions: (0, 1),
+        }
+    };
+    let nodes = scenario.cluster.nodes.iter().filter(|node| node.voter);
+    Some(VoterSet::new(nodes.map(voter).collect()))
 }
 
 /// A range as the world takes it.
@@ -140,6 +167,9 @@ pub fn node_config(scenario: &Scenario, node: &NodeDef) -> BTreeMap<String, Stri
     }
     for (key, value) in cluster.config.iter().chain(&node.config) {
         config.insert(key.clone(), value.clone());
+    }
+    if config.contains_key(BOOTSTRAP_SERVERS) {
+        config.remove("controller.quorum.voters");
     }
     config
 }

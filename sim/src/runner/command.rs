@@ -9,9 +9,9 @@ use client::command::{CommandProcess, CommandSpec};
 use rand_core::SeedableRng;
 use reports::{CommandOutput, StepReport};
 
-use super::build::LAB;
+use super::build::{self, LAB};
 use super::play::{Player, Stop};
-use crate::scenario::{Command, Pattern};
+use crate::scenario::{Command, Pattern, Who};
 use crate::world::{ClientMaker, ProcId, ProcSpec, ProcState, Stage};
 
 /// What a command that is ended from outside exits with: 128 and SIGTERM.
@@ -70,7 +70,13 @@ async fn launch(
     if command.words[0] == "kafka-dump-log" {
         files.extend(files_of_nodes(player, stage, &command.words));
     }
-    let spec = CommandSpec { words: command.words.clone(), files, config: BTreeMap::new() };
+    if command.words[0] == "kafka-metadata-quorum" {
+        files.extend(disk_of_controller(player, stage, &command.words));
+    }
+    let words: Result<Vec<String>, String> =
+        command.words.iter().map(|word| filled(player, stage, word)).collect();
+    let words = words.map_err(Stop::Expectation)?;
+    let spec = CommandSpec { words, files, config: BTreeMap::new() };
     let maker: ClientMaker = Arc::new(move |boot| {
         Ok(Process::Command(Box::new(CommandProcess::new(spec.clone(), client::Rng::from_seed(boot.seed)))))
     });
@@ -83,6 +89,72 @@ async fn launch(
     }
     stage.world_mut().close_stdin(proc).map_err(start)?;
     Ok(proc)
+}
+
+/// What a tool would read that runs on the host of the controller which `--command-config` names, as in
+/// `controller-104:server.properties`: its configuration, and who its directory says that it is.
+fn disk_of_controller(player: &Player, stage: &Stage, words: &[String]) -> Vec<(String, Bytes)> {
+    let mut found = Vec::new();
+    for word in words {
+        let Some((name, _)) = word.split_once(":server.properties") else { continue };
+        let Some(node) = player.scenario.cluster.nodes.iter().find(|n| n.name == name) else { continue };
+        let config = build::node_config(&player.scenario, node);
+        let text: String = config.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        found.push((word.clone(), Bytes::from(text)));
+        let path = format!("{}/meta.properties", metadata_dir(&config));
+        let file = stage.world().host(name).and_then(|h| stage.world().file(h, path.trim_start_matches('/')));
+        found.extend(file.map(|bytes| (path, Bytes::from(bytes))));
+    }
+    found
+}
+
+fn metadata_dir(config: &BTreeMap<String, String>) -> &str {
+    let first = config.get("log.dirs").and_then(|dirs| dirs.split(',').next()).unwrap_or(build::LOG_DIR);
+    config.get("metadata.log.dir").map_or(first, String::as_str)
+}
+
+/// A word with what only the run knows: `{controller-104.id}` is a node's id, `{controller-104.directory}` the id of
+/// its metadata log directory; `active-controller` and names that a step has kept are nodes as well.
+fn filled(player: &Player, stage: &Stage, word: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some((before, (asked, after))) =
+        rest.split_once('{').and_then(|(before, after)| Some((before, after.split_once('}')?)))
+    {
+        text.push_str(before);
+        match asked.rsplit_once('.') {
+            Some((who, what @ ("id" | "directory"))) => {
+                text.push_str(&known_of(player, stage, who, what)?);
+            }
+            _ => {
+                text.push('{');
+                text.push_str(asked);
+                text.push('}');
+            }
+        }
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+fn known_of(player: &Player, stage: &Stage, who: &str, what: &str) -> Result<String, String> {
+    let whom = match who {
+        "active-controller" => Who::ActiveController,
+        name => Who::Name(name.to_owned()),
+    };
+    let names = player.names_of(stage.world(), &whom)?;
+    let node = player.scenario.cluster.nodes.iter().find(|n| names.first() == Some(&n.name));
+    let node = node.ok_or_else(|| format!("{who} is no node"))?;
+    if what == "id" {
+        return Ok(node.id.to_string());
+    }
+    let config = build::node_config(&player.scenario, node);
+    let path = format!("{}/meta.properties", metadata_dir(&config).trim_start_matches('/'));
+    let file = stage.world().host(&node.name).and_then(|host| stage.world().file(host, &path));
+    let text = file.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let id = text.lines().find_map(|line| line.strip_prefix("directory.id="));
+    id.map(str::to_owned).ok_or_else(|| format!("{} has no directory id", node.name))
 }
 
 /// The files of nodes that a `kafka-dump-log` command names: `broker-1:/var/lib/kafka/data/purchases-0/….log`.

@@ -42,6 +42,9 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
         Event::MetadataTruncated { from, to } => {
             told(format!("metadata log cut from {from} to {to}"), Tone::Bad)
         }
+        Event::VotersChanged { voters, leads: true, .. } => {
+            told(format!("the quorum's voters are {} from here on", ids(voters)), Tone::Plain)
+        }
         Event::SnapshotLoaded { end_offset, .. } => {
             told(format!("loaded the metadata snapshot up to {end_offset}"), Tone::Plain)
         }

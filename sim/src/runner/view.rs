@@ -164,17 +164,24 @@ impl View for Look<'_> {
         let mut view = QuorumView::default();
         let controllers = self.player.scenario.cluster.nodes.iter().filter(|n| n.controller);
         let rafts: Vec<_> = controllers
+            .clone()
             .filter_map(|n| {
-                view.voters.push(n.id);
                 let node = self.world.node(self.world.proc(&n.name)?)?;
                 Some((n.id, node.raft()))
             })
             .collect();
         view.epoch = rafts.iter().map(|(_, r)| r.epoch()).max().unwrap_or(0);
         let leader = rafts.iter().find(|(_, r)| r.is_leader() && r.epoch() == view.epoch);
+        // Without a leader whoever has come furthest knows best; without anybody, the scenario.
+        let furthest = leader.or(rafts.iter().max_by_key(|(_, r)| (r.epoch(), r.log_end_offset())));
+        view.voters = match furthest {
+            Some((_, raft)) => raft.voters().ids().collect(),
+            None => controllers.filter(|n| n.voter).map(|n| n.id).collect(),
+        };
         if let Some((id, raft)) = leader {
             view.leader = Some(*id);
-            let slowest = rafts.iter().map(|(_, r)| r.log_end_offset()).min().unwrap_or(0);
+            let voters = rafts.iter().filter(|(id, _)| view.voters.contains(id));
+            let slowest = voters.map(|(_, r)| r.log_end_offset()).min().unwrap_or(0);
             view.lag = Some(raft.log_end_offset() - slowest);
         }
         view

@@ -171,13 +171,32 @@ fn cluster(tree: &Tree) -> Result<Cluster, Problem> {
             ));
         }
     }
+    let config = settings(tree.field("config"), Whose::Node)?;
+    voters(tree, &nodes, &config)?;
     Ok(Cluster {
         nodes,
-        config: settings(tree.field("config"), Whose::Node)?,
+        config,
         network: link_settings(tree.field("network")),
         host: host_cost(tree.field("host")),
         mutants: mutants(tree.field("mutants"))?,
     })
+}
+
+/// Controllers that do not vote can only be where the voters are in the log.
+fn voters(tree: &Tree, nodes: &[NodeDef], config: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let span = tree.span.start..tree.span.start + 1;
+    if !nodes.iter().any(|n| n.voter) {
+        return Err(Problem::new(span, "a cluster without voters, expected at least one".to_owned()));
+    }
+    let dynamic = config.contains_key(BOOTSTRAP_SERVERS);
+    match nodes.iter().find(|n| n.controller && !n.voter) {
+        Some(node) if !dynamic => {
+            let text = format!("{} cannot join a quorum whose voters are fixed", node.name);
+            let help = format!("name controllers to ask in cluster.config, as \"{BOOTSTRAP_SERVERS}\"");
+            Err(Problem::new(span, text).help(help))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn mutants(tree: Option<&Tree>) -> Result<Vec<Mutant>, Problem> {
@@ -226,11 +245,17 @@ fn push_node(
         let text = format!("two nodes of one id: {name} would have the id {id} of {}", other.name);
         return Err(Problem::new(span, text).help("ids are unique across brokers and controllers"));
     }
+    let voter = def.and_then(|d| d.field("voter"));
+    if let Some(tree) = voter.filter(|_| !controller) {
+        let text = format!("{name} has not the controller role: it never votes");
+        return Err(Problem::new(tree.span.clone(), text));
+    }
     nodes.push(NodeDef {
         name,
         id,
         broker,
         controller,
+        voter: controller && voter.and_then(Tree::boolean).unwrap_or(true),
         rack: def.and_then(|d| d.field("rack")).and_then(Tree::text).map(str::to_owned),
         config: settings(def.and_then(|d| d.field("config")), Whose::Node)?,
     });

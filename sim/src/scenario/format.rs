@@ -72,6 +72,7 @@ const NODE: Shape = Shape::Object(&Object {
     doc: "One broker or controller.",
     fields: &[
         opt("rack", Shape::Text, "broker.rack"),
+        opt("voter", Shape::Bool, "false: a controller that does not vote when the cluster begins."),
         opt("config", CONFIG, "Kafka's settings for this node."),
     ],
 });

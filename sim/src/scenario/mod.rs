@@ -122,6 +122,9 @@ pub(crate) fn same_dir(a: &str, b: &str) -> bool {
     a.trim_matches('/') == b.trim_matches('/')
 }
 
+/// Where this is in `cluster.config`, the voters are in the metadata log (KIP-853).
+pub const BOOTSTRAP_SERVERS: &str = "controller.quorum.bootstrap.servers";
+
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeDef {
@@ -135,6 +138,8 @@ pub struct NodeDef {
     pub controller: bool,
     /// `broker.rack`
     pub rack: Option<String>,
+    /// Has the controller role and votes when the cluster begins.
+    pub voter: bool,
     /// Settings of this node.
     pub config: BTreeMap<String, String>,
 }

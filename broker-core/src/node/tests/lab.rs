@@ -111,6 +111,11 @@ impl Lab {
 
     /// As [`Lab::new`], but the voters are in the log (KIP-853), and nodes know only whom to ask.
     pub fn dynamic(brokers: i32, controllers: i32) -> Lab {
+        Lab::growing(brokers, controllers, 0)
+    }
+
+    /// The same, with more controllers that do not vote.
+    pub fn growing(brokers: i32, controllers: i32, more: i32) -> Lab {
         let mut lab = Lab::empty();
         let ids: Vec<i32> = (101..101 + controllers).collect();
         let voter = |id: &i32| VoterNode {
@@ -122,7 +127,7 @@ impl Lab {
         let servers: Vec<String> = ids.iter().map(|id| format!("controller-{id}:9093")).collect();
         let servers = servers.join(",");
         let extra = [("controller.quorum.bootstrap.servers", &*servers)];
-        for id in ids {
+        for id in ids.iter().copied().chain(101 + controllers..101 + controllers + more) {
             let listeners = format!("CONTROLLER://controller-{id}:9093");
             lab.add(&format!("controller-{id}"), id, "controller", &listeners, "", &extra);
         }
@@ -182,7 +187,7 @@ impl Lab {
         let given = given.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let config = NodeConfig::parse(&given).unwrap();
         let mut disk = MemDisk::new();
-        let voters = self.voters.clone().filter(|_| config.roles.controller);
+        let voters = self.voters.clone().filter(|voters| voters.node(id).is_some());
         let cluster = NewCluster { id: "4L6g3nShT-eMCtK--X86sw".into(), voters };
         Node::format(&config, &cluster, [id as u8; 32], self.time(), &codecs::StdCodecs, &mut disk).unwrap();
         disk.take_synced();

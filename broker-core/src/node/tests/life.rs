@@ -667,3 +667,49 @@ fn a_quorum_whose_voters_are_in_the_log_is_found_through_its_bootstrap_servers()
     assert_eq!(lab.halts, []);
     lab.check_invariants();
 }
+
+#[test]
+fn voters_are_added_and_removed_through_a_broker() {
+    use wire::messages::add_raft_voter_request::Listener as VoterListener;
+    let mut lab = started(Lab::growing(2, 3, 1));
+    let mut c = client(&mut lab, 1);
+    create_topic(&mut lab, &mut c, "purchases", 2, 2);
+    lab.run(2_000);
+    let directory = |lab: &Lab, name: &str| lab.node(name).raft().directory_id();
+    let add = AddRaftVoterRequest {
+        cluster_id: None,
+        timeout_ms: 30_000,
+        voter_id: 104,
+        voter_directory_id: directory(&lab, "controller-104"),
+        listeners: vec![VoterListener {
+            name: "CONTROLLER".into(),
+            host: "controller-104".into(),
+            port: 9093,
+        }],
+        ack_when_committed: true,
+    };
+    let told = |error: i16, text: Option<&str>| (error, text.map(String::from));
+    let answer = lab.ask(&mut c, 1, &add, |r| told(r.error_code, r.error_message.as_deref()));
+    assert_eq!(answer, (0, None));
+    let (error, text) = lab.ask(&mut c, 1, &add, |r| told(r.error_code, r.error_message.as_deref()));
+    assert_eq!(error, ErrorCode::DUPLICATE_VOTER.0);
+    assert!(text.unwrap().starts_with("The voter id for ReplicaKey(id=104, directoryId="));
+    // The leader goes. It answers before it resigns.
+    let active = lab.active_controller().unwrap();
+    let remove = RemoveRaftVoterRequest {
+        cluster_id: None,
+        voter_id: lab.node(&active).config().node_id,
+        voter_directory_id: directory(&lab, &active),
+    };
+    let answer = lab.ask(&mut c, 0, &remove, |r| told(r.error_code, r.error_message.as_deref()));
+    assert_eq!(answer, (0, None));
+    lab.run_until(10_000, "another controller is active", |lab| {
+        lab.active_controller().is_some_and(|other| other != active)
+    });
+    create_topic(&mut lab, &mut c, "orders", 1, 2);
+    let next = lab.active_controller().unwrap();
+    let voters: Vec<i32> = lab.node(&next).raft().voters().ids().collect();
+    assert!(voters.len() == 3 && voters.contains(&104) && !voters.contains(&remove.voter_id), "{voters:?}");
+    assert_eq!(lab.halts, []);
+    lab.check_invariants();
+}
