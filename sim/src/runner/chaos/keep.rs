@@ -201,8 +201,10 @@ pub fn look(player: &Player, world: &World, apart: &BTreeMap<Pair, u64>) -> Scen
         ..Scene::default()
     };
     let mut known: BTreeMap<(&str, i32), Known> = BTreeMap::new();
-    let committed =
-        nodes.iter().filter_map(|n| world.node(world.proc(&n.name)?)?.raft().high_watermark()).max();
+    let rafts = || nodes.iter().filter_map(|n| Some(world.node(world.proc(&n.name)?)?.raft()));
+    let committed = rafts().filter_map(|raft| raft.high_watermark()).max();
+    // Voters come and go: who has come furthest knows best who they are.
+    let furthest = rafts().max_by_key(|raft| (raft.epoch(), raft.log_end_offset()));
     for def in nodes {
         let proc = world.proc(&def.name).expect("a node of this scenario");
         let runs = world.state(proc) == ProcState::Running;
@@ -212,7 +214,7 @@ pub fn look(player: &Player, world: &World, apart: &BTreeMap<Pair, u64>) -> Scen
             let well = node.is_some_and(|n| n.state() == NodeState::Running) && !fenced;
             scene.brokers.insert(def.id, well);
         }
-        if def.controller {
+        if furthest.map_or(def.voter, |raft| raft.voters().node(def.id).is_some()) {
             let well = node.is_some_and(|n| n.raft().log_end_offset() >= committed.unwrap_or(0));
             scene.voters.insert(def.id, well);
         }
