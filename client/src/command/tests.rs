@@ -18,7 +18,6 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use wire::error::ErrorCode;
 use wire::frame::encode_response;
-use wire::messages::add_raft_voter_response::AddRaftVoterResponse;
 use wire::messages::create_topics_response::{CreatableTopicResult, CreateTopicsResponse};
 use wire::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use wire::messages::describe_configs_response::*;
@@ -31,7 +30,6 @@ use wire::messages::elect_leaders_response::{ElectLeadersResponse, PartitionResu
 use wire::messages::incremental_alter_configs_response::*;
 use wire::messages::list_partition_reassignments_response::*;
 use wire::messages::metadata_response::{MetadataResponse, MetadataResponseBroker, MetadataResponseTopic};
-use wire::messages::remove_raft_voter_response::RemoveRaftVoterResponse;
 use wire::{ApiKey, Message, Uuid};
 
 use super::{CommandProcess, CommandSpec};
@@ -598,103 +596,6 @@ NodeId⇥DirectoryId           ⇥LogEndOffset⇥Lag⇥LastFetchTimestamp⇥Last
     for (options, text) in cases {
         let told = run(&mut quorum(), &format!("{tool} {options}"));
         assert_eq!(told, (String::new(), text.to_string(), 1));
-    }
-}
-
-#[test]
-fn voters_are_added_and_removed_in_kafkas_words() {
-    let tool = "kafka-metadata-quorum B";
-    let id = "zXo8rMIjUl7YBHseBBg94g";
-    let properties = "node.id=104\nprocess.roles=controller\nlog.dirs=/data/a,/data/b\n\
-                      listeners=CONTROLLER://controller-104:9093\ncontroller.listener.names=CONTROLLER\n";
-    let meta = format!("version=1\nnode.id=104\ndirectory.id={id}\n");
-    let files = [("new.properties", properties), ("/data/a/meta.properties", meta.as_str())];
-    let add = format!("{tool} --command-config new.properties add-controller");
-    let added = |done: &str| {
-        format!(
-            "{done} controller 104 with directory id {id} and endpoints: CONTROLLER://controller-104:9093\n"
-        )
-    };
-    let answers = |error: ErrorCode, text: Option<&'static str>| {
-        let mut fake = quorum();
-        let error_message = text.map(Cow::Borrowed);
-        let response = AddRaftVoterResponse {
-            error_code: error.0,
-            error_message: error_message.clone(),
-            ..Default::default()
-        };
-        answer(&mut fake, ApiKey::AddRaftVoter, response);
-        let response = RemoveRaftVoterResponse { error_code: error.0, error_message, ..Default::default() };
-        answer(&mut fake, ApiKey::RemoveRaftVoter, response);
-        fake
-    };
-    let mut done = answers(ErrorCode::NONE, None);
-    assert_eq!(run_with(&mut done, &add, &files, None), (added("Added"), String::new(), 0));
-    let dry = run_with(&mut quorum(), &format!("{add} --dry-run"), &files, None);
-    assert_eq!(dry, (added("DRY RUN of adding"), String::new(), 0));
-    // What comes back is the end of it, even where another call would be tried again.
-    let behind =
-        "Aborted add voter operation for ReplicaKey(id=104, directoryId=x) since it is lagging behind";
-    let mut refused = answers(ErrorCode::REQUEST_TIMED_OUT, Some(behind));
-    let (stdout, stderr, exit) = run_with(&mut refused, &add, &files, None);
-    let first = format!("org.apache.kafka.common.errors.TimeoutException: {behind}");
-    assert_eq!((stdout.as_str(), stderr.lines().next(), exit), ("", Some(first.as_str()), 1));
-    let remove = format!("{tool} remove-controller -i 104 -d {id}");
-    let removed = |done: &str| format!("{done}  KRaft controller 104 with directory id {id}\n");
-    assert_eq!(run(&mut done, &remove), (removed("Removed"), String::new(), 0));
-    let dry = run(&mut quorum(), &format!("{remove} --dry-run"));
-    assert_eq!(dry, (removed("DRY RUN of removing"), String::new(), 0));
-    let is_valid = "Is this a valid controller configuration file?";
-    let cases: [(String, &[(&str, &str)], String); 7] = [
-        (
-            format!("{tool} add-controller"),
-            &[],
-            "You must supply the configuration file of the controller you are adding when using add-controller."
-                .to_string(),
-        ),
-        (
-            add.clone(),
-            &[("new.properties", "a=b\n")],
-            format!("node.id not found in configuration file. {is_valid}"),
-        ),
-        (
-            add.clone(),
-            &[("new.properties", "node.id=1\nprocess.roles=broker\n")],
-            format!("process.roles did not contain 'controller' in configuration file. {is_valid}"),
-        ),
-        (
-            add.clone(),
-            &[("new.properties", "node.id=1\nprocess.roles=controller\n")],
-            format!("Neither metadata.log.dir nor log.dirs were found. {is_valid}"),
-        ),
-        (add.clone(), &[("new.properties", properties)], "Unable to read meta.properties from /data/a".to_string()),
-        (
-            format!("{tool} remove-controller -i 104 -d abc"),
-            &[],
-            "Failed to parse --controller-directory-id: Input string `abc` decoded as 2 bytes, which is not equal to \
-             the expected 16 bytes of a base64-encoded UUID"
-                .to_string(),
-        ),
-        (
-            format!("{tool} remove-controller -i 104 -d aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
-            &[],
-            "Failed to parse --controller-directory-id: Input string with prefix `aaaaaaaaaaaaaaaaaaaaaaaa` is too \
-             long to be decoded as a base64 UUID"
-                .to_string(),
-        ),
-    ];
-    for (line, files, text) in cases {
-        let told = run_with(&mut quorum(), &line, files, None);
-        assert_eq!(told, (String::new(), format!("{text}\n"), 1), "{line}");
-    }
-    for (options, text) in [
-        ("-d x", "argument --controller-id/-i is required"),
-        ("-i 1", "argument --controller-directory-id/-d is required"),
-        ("-i x -d y", "could not convert 'x' to Integer (For input string: \"x\")"),
-    ] {
-        let (_, stderr, exit) = run(&mut quorum(), &format!("{tool} remove-controller {options}"));
-        let told = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(told.ends_with(text) && exit == 1, "{stderr}");
     }
 }
 
