@@ -272,6 +272,13 @@ impl Controller {
         Ok(())
     }
 
+    /// The quorum has a batch of its own in the log up to here: its voters changed.
+    pub fn quorum_appended(&mut self, up_to: i64) {
+        if let Some(active) = &mut self.active {
+            active.last_appended = active.last_appended.max(up_to);
+        }
+    }
+
     /// Everything up to this offset, it included, is committed: what waited for it leaves.
     pub fn committed(&mut self, ctx: &mut Ctx<'_>, up_to: i64) {
         let Some(active) = &mut self.active else { return };

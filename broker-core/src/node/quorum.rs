@@ -57,6 +57,9 @@ impl Core {
         self.image.offset = last_offset;
         self.image_epoch = epoch;
         if let Some(role) = &mut self.controller {
+            if records.is_empty() {
+                role.controller.quorum_appended(last_offset);
+            }
             role.controller.committed(ctx, last_offset);
         }
     }
