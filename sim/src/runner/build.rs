@@ -89,12 +89,20 @@ fn first_voters(scenario: &Scenario, seed: u64) -> Option<VoterSet> {
     }
     let voter = |node: &NodeDef| {
         let mut chance = derive(seed, &format!("voter/{}", node.name));
-        let mut bytes = [0; 16];
-        for half in bytes.chunks_exact_mut(8) {
-            half.copy_from_slice(&chance.below(u64::MAX).to_be_bytes());
+        let mut draw = || {
+            let mut bytes = [0; 16];
+            for half in bytes.chunks_exact_mut(8) {
+                half.copy_from_slice(&chance.below(u64::MAX).to_be_bytes());
+            }
+            Uuid::from_random(bytes)
+        };
+        // As Kafka's: a command line takes an id that begins with a dash for an option.
+        let mut directory_id = draw();
+        while directory_id.to_text().starts_with('-') {
+            directory_id = draw();
         }
         VoterNode {
-            key: ReplicaKey::new(node.id, Uuid::from_random(bytes)),
+            key: ReplicaKey::new(node.id, directory_id),
             listeners: vec![("CONTROLLER".into(), Endpoint::new(node.name.as_str(), CONTROLLER_PORT))],
             supported_kraft_versions: (0, 1),
         }
