@@ -11,5 +11,12 @@ pub struct Entry {
     pub run: (&'static str, u64),
 }
 
-/// All mutants.
-pub const CATALOGUE: &[Entry] = &[];
+/// The mutants that exploration was seen to find. Those that are not here yet are still to be looked for.
+pub const CATALOGUE: &[Entry] = &[
+    Entry { mutant: "high-watermark-is-log-end", checkers: &["StrongIsr"], run: ("replication", 1) },
+    Entry {
+        mutant: "truncate-to-high-watermark",
+        checkers: &["LeaderCandidateCompleteness", "LeaderCompleteness", "LogMatching"],
+        run: ("replication", 1),
+    },
+];

@@ -1,0 +1,94 @@
+//! Every mutant of the catalogue is caught by the checker that is named for it, and without a mutant there is silence.
+//!
+//! Each is caught here in one run that blind exploration has found (`sim/src/mutants/catalogue.rs`), so that the test is
+//! quick. The exploration itself, from seed 1 on and at most a minute for each, is
+//! `cargo test --release --features mutants --test mutants -- --ignored`.
+#![cfg(all(madsim, feature = "mutants"))]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use sim::mutants::Mutant;
+use sim::mutants::catalogue::CATALOGUE;
+use sim::mutants::hunt::{self, Hunt};
+use sim::scenario::Scenario;
+
+/// Does things on all cores; what they say, in order.
+fn all<T: Send + Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = Mutex::new(0);
+    let done = Mutex::new(BTreeMap::new());
+    let jobs = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let at = {
+                        let mut next = next.lock().unwrap();
+                        *next += 1;
+                        *next - 1
+                    };
+                    let Some(thing) = things.get(at) else { return };
+                    let result = work(thing);
+                    done.lock().unwrap().insert(at, result);
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap().into_values().collect()
+}
+
+#[test]
+fn mutants_are_each_caught_by_the_checker_named_for_it() {
+    let missed: Vec<String> = all(CATALOGUE, |entry| {
+        let mutant = Mutant::find(entry.mutant).expect("a mutant of the catalogue exists");
+        let (name, seed) = entry.run;
+        let found = hunt::findings(&hunt::scenario(name, Some(mutant)), seed);
+        let caught = found.iter().any(|f| entry.checkers.contains(&f.as_str()));
+        (!caught).then(|| {
+            format!("{mutant} in {name} seed {seed}: expected one of {:?}, found {found:?}", entry.checkers)
+        })
+    })
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(missed.is_empty(), "not caught:\n{}", missed.join("\n"));
+}
+
+#[test]
+fn mutants_off_there_is_silence() {
+    let scenarios: BTreeMap<&str, Scenario> =
+        hunt::SCENARIOS.iter().map(|name| (*name, hunt::scenario(name, None))).collect();
+    // The very runs in which mutants are caught.
+    let runs: BTreeSet<(&str, u64)> = CATALOGUE.iter().map(|entry| entry.run).collect();
+    let runs: Vec<(&str, u64)> = runs.into_iter().collect();
+    let loud: Vec<String> = all(&runs, |(name, seed)| {
+        let found = hunt::findings(&scenarios[name], *seed);
+        (!found.is_empty()).then(|| format!("{name} seed {seed}: {found:?}"))
+    })
+    .into_iter()
+    .flatten()
+    .collect();
+    assert!(loud.is_empty(), "found without a mutant:\n{}", loud.join("\n"));
+}
+
+#[test]
+fn mutants_of_the_catalogue_are_known_once() {
+    let names: BTreeSet<&str> = CATALOGUE.iter().map(|entry| entry.mutant).collect();
+    assert_eq!(names.len(), CATALOGUE.len());
+    for name in names {
+        assert!(Mutant::find(name).is_ok(), "{name}");
+    }
+}
+
+#[test]
+#[ignore = "a minute at most for each mutant: in release, on cores that are free"]
+fn mutants_are_found_blindly() {
+    let missed: Vec<String> = CATALOGUE
+        .iter()
+        .map(|entry| Mutant::find(entry.mutant).expect("it exists"))
+        .map(|mutant| hunt::explore(&Hunt { mutant: Some(mutant), budget_seconds: 60.0, jobs: 2 }))
+        .filter(|result| result.caught.is_none())
+        .map(|result| result.line())
+        .collect();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
