@@ -11,7 +11,7 @@ use super::units;
 use super::{Expect, Subject, Want, Who};
 
 /// The names that checkers give to what they find.
-pub const CHECKERS: [&str; 30] = [
+pub const CHECKERS: &[&str] = &[
     "LogMatching",
     "LeaderCompleteness",
     "NoCommittedRecordLost",
@@ -26,6 +26,9 @@ pub const CHECKERS: [&str; 30] = [
     "ElectionSafety",
     "MetadataLogMatching",
     "CommittedMetadataNeverLost",
+    "SingleOwnerPerGeneration",
+    "CommittedOffsetMonotonic",
+    "HangingTransaction",
     "inconsistent-offsets",
     "duplicate",
     "lost-write",
@@ -50,7 +53,7 @@ pub(super) fn checker_name(name: &str, span: &Range<usize>) -> Result<(), Proble
         return Ok(());
     }
     let problem = Problem::new(span.clone(), format!("there is no checker \"{name}\""));
-    Err(problem.help(suggestion(name, &CHECKERS).unwrap_or_else(|| CHECKERS.join(", "))))
+    Err(problem.help(suggestion(name, CHECKERS).unwrap_or_else(|| CHECKERS.join(", "))))
 }
 
 /// Reads an expectation.
