@@ -32,7 +32,7 @@ def port():
 
 def node(place, *options):
     """A process of Ray, leader of a session of its own, so that all of it can be killed at once."""
-    environment = dict(os.environ, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", RAY_health_check_period_ms="500",
+    environment = dict(os.environ, RAY_health_check_period_ms="500",
                        RAY_health_check_failure_threshold="3", RAY_USAGE_STATS_ENABLED="0")
     log = open(place / f"node-{time.monotonic_ns()}.log", "wb")
     command = [RAY, "start", *options, "--block", "--disable-usage-stats", "--object-store-memory=80000000"]
@@ -53,7 +53,7 @@ def wait_for(what, holds, limit=90):
     while not holds():
         if time.monotonic() > until:
             raise SystemExit(f"{what}: not within {limit} s")
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def connected(address):
@@ -88,7 +88,8 @@ def main():
             started.append(node(place, "--head", f"--node-ip-address={host}", f"--port={address.split(':')[1]}",
                                 "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={place}/ray"))
             wait_for("the head", lambda: connected(address))
-            workers = [node(place, f"--address={address}", f"--node-ip-address={host}", "--num-cpus=1") for _ in "12"]
+            # Addresses of their own: the sweep's driver belongs to whoever has its address, and must not die with a worker.
+            workers = [node(place, f"--address={address}", f"--node-ip-address=127.0.0.{n}", "--num-cpus=1") for n in (2, 3)]
             started += workers
             wait_for("two workers", lambda: nodes() >= 3)
             ray.shutdown()
