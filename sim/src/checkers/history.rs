@@ -226,6 +226,31 @@ impl History {
         partition.displaced.retain(|(o, _)| *o >= offset);
     }
 
+    /// A topic was deleted: what lies in it is gone on purpose, and another one of its name begins at offset 0.
+    pub fn topic_deleted(&mut self, topic: &str) {
+        for partition in self.partitions.iter_mut().filter(|p| p.topic == topic) {
+            (partition.slots, partition.cleaned) = (Slots::default(), 0);
+            partition.displaced.clear();
+            partition.unplaced.clear();
+        }
+    }
+
+    /// The first offset from `from` on and below `to` at which a message is known that no compaction may have removed and
+    /// that matters.
+    pub fn holds_between(
+        &self,
+        at: PartitionIndex,
+        from: i64,
+        to: i64,
+        matters: impl Fn(i64) -> bool,
+    ) -> Option<i64> {
+        let partition = &self.partitions[at.0];
+        let (base, end) = (partition.slots.base, partition.slots.base + partition.slots.slots.len() as i64);
+        let (from, to) = (from.max(base).max(partition.cleaned), to.min(end));
+        (from..to)
+            .find(|offset| partition.slots.slots[(offset - base) as usize] != NOTHING && matters(*offset))
+    }
+
     /// The messages of a client have so many keys, in turn.
     pub fn keys(&mut self, client: u32, keys: u64) {
         *count(&mut self.keys, client) = keys;
@@ -369,6 +394,22 @@ mod tests {
 
     fn p() -> (String, i32) {
         ("t".to_owned(), 0)
+    }
+
+    #[test]
+    fn another_topic_of_the_same_name_is_another_one() {
+        let mut h = History::default();
+        let t = h.partition("t", 0);
+        h.acked(t, 0, m(0));
+        h.acked(t, 1, m(1));
+        h.acked(t, -1, m(2));
+        assert_eq!(h.holds_between(t, 0, 9, |offset| offset > 0), Some(1));
+        h.topic_deleted("t");
+        assert_eq!(h.holds_between(t, 0, 9, |_| true), None);
+        h.acked(t, 0, m(3));
+        h.finally_read(t, 0, m(3));
+        h.judge(whole);
+        assert_eq!(h.take_anomalies(), []);
     }
 
     #[test]

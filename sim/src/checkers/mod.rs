@@ -6,6 +6,7 @@
 pub mod groups;
 pub mod history;
 pub mod jepsen;
+pub mod positions;
 pub mod promise;
 pub mod quorum;
 pub mod replicas;

@@ -56,6 +56,10 @@ pub struct Promise {
     not_idempotent: BTreeSet<String>,
     /// Topics on which an unclean election took place.
     unclean: BTreeSet<String>,
+    /// Topics in which a consumer's position was out of range, so that `auto.offset.reset` applied.
+    out_of_range: BTreeSet<String>,
+    /// Topics that were deleted: what clients still tell may be of the one or of the other of that name.
+    deleted: BTreeSet<String>,
     /// By topic, where it differs from the brokers'.
     topics: BTreeMap<String, Durability>,
     brokers: Durability,
@@ -71,6 +75,8 @@ impl Default for Promise {
             weak_acks: BTreeMap::new(),
             not_idempotent: BTreeSet::new(),
             unclean: BTreeSet::new(),
+            out_of_range: BTreeSet::new(),
+            deleted: BTreeSet::new(),
             topics: BTreeMap::new(),
             brokers: Durability { min_isr: 1, flushed: false, unclean: false },
             lost: BTreeSet::new(),
@@ -122,6 +128,16 @@ impl Promise {
         self.unclean.insert(topic.to_owned());
     }
 
+    /// A consumer of `topic` had a position that its leader did not have, and `auto.offset.reset` gave it another one.
+    pub fn out_of_range(&mut self, topic: &str) {
+        self.out_of_range.insert(topic.to_owned());
+    }
+
+    /// A topic was deleted.
+    pub fn topic_deleted(&mut self, topic: &str) {
+        self.deleted.insert(topic.to_owned());
+    }
+
     /// The page cache of a node's host is gone; `lied`: its syncs had said that they were done, and were not. Where enough
     /// others of every ISR have what it lost, that excuses nothing.
     pub fn power_lost(&mut self, node: i32, lied: bool) {
@@ -154,20 +170,32 @@ impl Promise {
 
     /// Why a finding was not ruled out; `None` if it was.
     pub fn excuse(&self, name: &str, topic: Option<&str>) -> Option<&'static str> {
+        let on = |set: &BTreeSet<String>| topic.is_some_and(|t| set.contains(t));
         let unclean = topic.is_some_and(|t| self.unclean.contains(t)).then_some("unclean election");
         // Where nobody allowed an unclean election, it came of what all candidates had lost.
         let lost = self.replicas_lost(topic);
         let allowed = self.durability(topic).unclean;
         let data_loss = || if allowed { unclean.or(lost) } else { lost.or(unclean) };
+        let weak_acks = || topic.and_then(|t| self.weak_acks.get(t).copied());
+        let deleted = || on(&self.deleted).then_some("the topic was deleted");
         match name {
-            "lost-write" | "inconsistent-offsets" => {
-                topic.and_then(|t| self.weak_acks.get(t).copied()).or_else(data_loss)
+            "lost-write" | "inconsistent-offsets" => weak_acks().or_else(data_loss).or_else(deleted),
+            "poll-skip" | "nonmonotonic-poll" => {
+                let out_of_range =
+                    on(&self.out_of_range).then_some("auto.offset.reset gave another position");
+                out_of_range.or_else(weak_acks).or_else(data_loss).or_else(deleted)
+            }
+            // What a poll returned came from one log, but for a log that lost its end in between.
+            "int-poll-skip" | "int-nonmonotonic-poll" => weak_acks().or_else(data_loss).or_else(deleted),
+            "nonmonotonic-send" => {
+                let again = on(&self.not_idempotent).then_some("retries without idempotence");
+                weak_acks().or_else(data_loss).or(again).or_else(deleted)
             }
             // Unread is not lost: nobody promised that a partition can always be read.
             "unseen" => Some("the partition could not be read to its end"),
             "duplicate" => {
-                let retries = topic.is_some_and(|t| self.not_idempotent.contains(t));
-                retries.then_some("retries without idempotence").or_else(data_loss)
+                let again = on(&self.not_idempotent).then_some("retries without idempotence");
+                again.or_else(data_loss).or_else(deleted)
             }
             "LeaderCompleteness"
             | "LeaderCandidateCompleteness"
@@ -226,6 +254,15 @@ mod tests {
         assert_eq!(promise.excuse("duplicate", Some("strong")), None);
         assert_eq!(promise.excuse("duplicate", Some("weak")), Some("retries without idempotence"));
         assert_eq!(promise.excuse("LogMatching", Some("weak")), None);
+        assert_eq!(promise.excuse("nonmonotonic-send", Some("weak")), Some("acks=1"));
+        assert_eq!(promise.excuse("poll-skip", Some("strong")), None);
+        promise.out_of_range("strong");
+        let reset = Some("auto.offset.reset gave another position");
+        assert_eq!(promise.excuse("poll-skip", Some("strong")), reset);
+        assert_eq!(promise.excuse("nonmonotonic-poll", Some("strong")), reset);
+        assert_eq!(promise.excuse("int-poll-skip", Some("strong")), None);
+        promise.topic_deleted("strong");
+        assert_eq!(promise.excuse("int-poll-skip", Some("strong")), Some("the topic was deleted"));
         promise.unclean_election("strong");
         assert_eq!(promise.excuse("lost-write", Some("strong")), Some("unclean election"));
         assert_eq!(promise.excuse("ElectionSafety", None), None);

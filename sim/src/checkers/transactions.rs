@@ -204,6 +204,13 @@ impl Transactions {
         Some(markers.get(markers.partition_point(|(known, _)| *known <= offset)).map(|(_, commits)| *commits))
     }
 
+    /// Whether the record at an offset is committed, as far as is known; `None` if it is no transaction's that is known.
+    pub fn is_committed(&self, at: PartitionIndex, offset: i64) -> Option<bool> {
+        let &index = self.of_record.get(&(at, offset))?;
+        let by_marker = self.marker_behind(index, at, offset).flatten();
+        Some(by_marker.unwrap_or(self.all[&index].fate == Fate::Committed))
+    }
+
     fn name(&self, index: usize) -> (String, u64) {
         (self.all[&index].whose.clone(), self.all[&index].number)
     }

@@ -573,7 +573,8 @@ impl Export {
         }
         let count = self.producers.len();
         for (index, name) in self.producers.iter().enumerate() {
-            let _ = writeln!(text, "; value {count} * N + {index}: message {name}-N");
+            let value = if count == 1 { "N".to_owned() } else { format!("{count} * N + {index}") };
+            let _ = writeln!(text, "; value {value}: message {name}-N");
         }
         if self.copies.values().any(|copies| *copies > 1) {
             let _ = writeln!(

@@ -19,6 +19,7 @@ use super::narrator;
 use super::stats::ClientStats;
 use crate::checkers::groups::Groups;
 use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIndex};
+use crate::checkers::positions::Positions;
 use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Replicas;
@@ -127,6 +128,7 @@ pub struct Observer {
     /// Events of nodes since the last step that changed something: name and partition.
     pub node_events: BTreeMap<String, BTreeSet<(&'static str, Option<String>)>>,
     history: History,
+    positions: Positions,
     transactions: Transactions,
     final_reads: BTreeMap<(String, i32), FinalRead>,
     replicas: Replicas,
@@ -204,6 +206,7 @@ impl Observer {
             consoles: BTreeMap::new(),
             node_events: BTreeMap::new(),
             history,
+            positions: Positions::default(),
             transactions: Transactions::default(),
             final_reads: BTreeMap::new(),
             replicas: Replicas::default(),
@@ -505,6 +508,7 @@ impl Observer {
             self.pass_to(at);
             self.processing.gone(role.own);
             self.groups.gone(role.own);
+            self.positions.gone(role.own);
             self.clients[role.own].owned.clear();
         }
         if let (Role::Client(role), ProcEvent::Started { .. }, Some(export)) = (role, event, &mut self.export)
@@ -542,7 +546,12 @@ impl Observer {
                     self.promise.setting(Some(topic), name, value.as_deref().unwrap_or(""), false);
                 }
             }
-            Event::TopicDeleted { topic } => self.partitions.retain(|(t, _), _| **t != **topic),
+            Event::TopicDeleted { topic } => {
+                self.partitions.retain(|(t, _), _| **t != **topic);
+                self.positions.topic_deleted(topic, &self.history);
+                self.history.topic_deleted(topic);
+                self.promise.topic_deleted(topic);
+            }
             // What an earlier controller committed with its last breath was told by nobody.
             Event::ControllerActivated { .. } => {
                 if let Some(node) = world.node(proc) {
@@ -610,10 +619,12 @@ impl Observer {
     }
 
     fn take_breaches(&mut self, at: SimTime) {
-        if !(self.replicas.is_broken() || self.quorum.is_broken() || self.groups.is_broken()) {
+        let replicas = self.replicas.is_broken() || self.quorum.is_broken();
+        if !(replicas || self.groups.is_broken() || self.positions.is_broken()) {
             return;
         }
         let found = self.replicas.take().into_iter().chain(self.quorum.take()).chain(self.groups.take());
+        let found = found.chain(self.positions.take());
         for breach in found {
             self.found(at, breach);
         }
@@ -703,6 +714,7 @@ impl Observer {
                 if let Some(producer) = role.producer {
                     let place = self.history.partition(&partition.topic, partition.partition);
                     self.acked(place, *base_offset, producer, records);
+                    self.positions.acked(role.own, place, *base_offset, records, &self.history);
                 }
             }
             ClientEvent::BatchFailed { error, fate, records, .. } => {
@@ -728,12 +740,16 @@ impl Observer {
                 let places = owned.iter().map(|p| self.history.partition(&p.topic, p.partition)).collect();
                 self.clients[role.own].owned = places;
             }
-            ClientEvent::PositionReset {
-                partition,
-                reason: ResetReason::OutOfRange | ResetReason::Truncation,
-                ..
-            } => {
-                self.groups.set_back(partition);
+            ClientEvent::PositionReset { partition, reason, .. } => {
+                let place = self.history.partition(&partition.topic, partition.partition);
+                match reason {
+                    ResetReason::Start | ResetReason::Committed => self.positions.set(role.own, place),
+                    ResetReason::OutOfRange => {
+                        self.groups.set_back(partition);
+                        self.promise.out_of_range(&partition.topic);
+                    }
+                    ResetReason::Truncation => self.groups.set_back(partition),
+                }
             }
             ClientEvent::PartitionsRevoked { group, partitions }
             | ClientEvent::PartitionsLost { group, partitions } => {
@@ -761,6 +777,7 @@ impl Observer {
             TransactionEnd::Indefinite => TransactionFate::Open,
         };
         self.transactions.ended(role.own, fate);
+        self.positions.transaction_ended(role.own, fate == TransactionFate::Committed);
         self.each_stats(role, |s| match end {
             TransactionEnd::Committed => {
                 s.committed += 1;
@@ -791,6 +808,12 @@ impl Observer {
         }
         let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
         self.processing.begin(role.own, place, polled);
+        let transactions = &self.transactions;
+        let matters =
+            |offset| !role.reads_committed || transactions.is_committed(place, offset) != Some(false);
+        if !self.unchecked {
+            self.positions.polled(role.own, place, &polled.records, &self.history, matters);
+        }
         for record in &polled.records {
             if role.reads_committed {
                 self.transactions.read(place, record.offset, false);
