@@ -192,7 +192,10 @@ fn what_is_no_history_is_refused_with_its_place() {
     let page = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{page}");
     assert!(page.contains("did you mean :invoke?"), "{page}");
-    std::fs::write(&path, "{:process 0, :type :invoke, :f :poll, :value [[:poll]]}\n{:process 0, :type :ok, :f :poll, :value [[:poll {0 [[0 1]]}]]}\n").unwrap();
+    let poll = "{:process 0, :type :invoke, :f :poll, :value [[:poll]]}\n";
+    let polled = "{:process 0, :type :ok, :f :poll, :value [[:poll {0 [[0 1]]}]]}\n";
+    let nothing = "{:process 0, :type :ok, :f :poll, :value [[:poll {}]]}\n";
+    std::fs::write(&path, [poll, polled, poll, nothing].concat()).unwrap();
     let output = highwater(&["check", path.to_str().unwrap()]);
     let page = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{page}");
