@@ -210,6 +210,7 @@ pub struct RaftCall {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "ApiVersions is what Kafka calls it")]
 enum Api {
     Vote,
     BeginQuorumEpoch,

@@ -530,7 +530,7 @@ impl Export {
     // --- the file
 
     /// The history as a file; `origin` is where its time begins. What is open is closed.
-    pub fn to_edn(mut self, origin: u64) -> String {
+    pub fn into_edn(mut self, origin: u64) -> String {
         let now = self.entries.last().map_or(origin, |entry| entry.at);
         for own in self.clients.keys().copied().collect::<Vec<_>>() {
             self.close(now, own);

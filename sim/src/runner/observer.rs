@@ -252,7 +252,7 @@ impl Observer {
 
     /// The clients' history as EDN, if it was kept.
     pub fn take_history(&mut self) -> Option<String> {
-        self.export.take().map(|export| export.to_edn(self.origin.0))
+        self.export.take().map(|export| export.into_edn(self.origin.0))
     }
 
     fn know(&mut self, proc: ProcId, name: &str, role: Role) {

@@ -336,10 +336,10 @@ fn needed<'n, 't>(field: Option<&'n Node<'t>>, op: &Node<'_>, name: &str) -> Res
 
 /// One of some keywords.
 fn word<T: Copy>(node: &Node<'_>, known: &[(&str, T)]) -> Result<T, Problem> {
-    if let Form::Keyword(name) = node.form {
-        if let Some((_, word)) = known.iter().find(|(known, _)| *known == name) {
-            return Ok(*word);
-        }
+    if let Form::Keyword(name) = node.form
+        && let Some((_, word)) = known.iter().find(|(known, _)| *known == name)
+    {
+        return Ok(*word);
     }
     let all: Vec<String> = known.iter().map(|(name, _)| format!(":{name}")).collect();
     let (last, rest) = all.split_last().expect("there are some");
