@@ -1,8 +1,8 @@
 //! Every mutant of the catalogue is caught by the checker that is named for it, and without a mutant there is silence.
 //!
 //! Each is caught here in one run that blind exploration has found (`sim/src/mutants/catalogue.rs`), so that the test is
-//! quick. The exploration itself, from seed 1 on and at most a minute for each, is
-//! `cargo test --release --features mutants --test mutants -- --ignored`.
+//! quick. The exploration itself, from seed 1 on and at most a minute for each, is the example `mutants`:
+//! `cargo run --release -p highwater-sim --example mutants -- --budget 60`.
 #![cfg(all(madsim, feature = "mutants"))]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use sim::mutants::Mutant;
 use sim::mutants::catalogue::CATALOGUE;
-use sim::mutants::hunt::{self, Hunt};
+use sim::mutants::hunt;
 use sim::scenario::Scenario;
 
 /// Does things on all cores; what they say, in order.
@@ -78,17 +78,4 @@ fn mutants_of_the_catalogue_are_known_once() {
     for name in names {
         assert!(Mutant::find(name).is_ok(), "{name}");
     }
-}
-
-#[test]
-#[ignore = "a minute at most for each mutant: in release, on cores that are free"]
-fn mutants_are_found_blindly() {
-    let missed: Vec<String> = CATALOGUE
-        .iter()
-        .map(|entry| Mutant::find(entry.mutant).expect("it exists"))
-        .map(|mutant| hunt::explore(&Hunt { mutant: Some(mutant), budget_seconds: 60.0, jobs: 2 }))
-        .filter(|result| result.caught.is_none())
-        .map(|result| result.line())
-        .collect();
-    assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
