@@ -29,12 +29,19 @@ struct Group {
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     groups: BTreeMap<Arc<str>, Group>,
+    /// Whose committed offsets are judged; absent: everybody's.
+    judged: Option<BTreeSet<Arc<str>>>,
     /// Commands that reset or delete offsets and run now.
     resetting: u32,
     breaches: Vec<Breach>,
 }
 
 impl Groups {
+    /// Judges the committed offsets of these groups only: others belong to a client that commits whatever it likes.
+    pub fn judge_only(&mut self, groups: impl IntoIterator<Item = Arc<str>>) {
+        self.judged = Some(groups.into_iter().collect());
+    }
+
     /// Hears what a broker said.
     pub fn hear(&mut self, event: &Event) {
         match event {
@@ -142,6 +149,9 @@ impl Groups {
     }
 
     fn committed(&mut self, name: &Arc<str>, offsets: &[(TopicPartition, i64)]) {
+        if self.judged.as_ref().is_some_and(|judged| !judged.contains(name)) {
+            return;
+        }
         let resetting = self.resetting > 0;
         let mut broken = Vec::new();
         let group = self.group(name);
@@ -246,6 +256,16 @@ mod tests {
         let mut groups = Groups::default();
         for (offset, broken) in [(5, false), (5, false), (9, false), (8, true), (8, false), (9, false)] {
             assert_eq!(!commit(&mut groups, offset).is_empty(), broken, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_client_may_commit_what_it_likes_in_groups_of_its_own() {
+        for (own, broken) in [("billing", true), ("shipping", false)] {
+            let mut groups = Groups::default();
+            groups.judge_only([Arc::from(own)]);
+            commit(&mut groups, 9);
+            assert_eq!(!commit(&mut groups, 3).is_empty(), broken, "{own}");
         }
     }
 

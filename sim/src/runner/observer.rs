@@ -166,6 +166,30 @@ pub struct Observer {
     unchecked: bool,
 }
 
+/// Beside a hostile client only the groups of the other clients are judged.
+fn judged_groups(scenario: &Scenario) -> Groups {
+    let mut groups = Groups::default();
+    if scenario.clients.iter().any(|client| matches!(client.kind, ClientKind::Hostile { .. })) {
+        groups.judge_only(scenario.clients.iter().filter_map(|client| match &client.kind {
+            ClientKind::Consumer { group, .. } => group.as_deref().map(Arc::from),
+            ClientKind::Transactional { group, .. } => Some(Arc::from(group.as_str())),
+            _ => None,
+        }));
+    }
+    groups
+}
+
+/// The longest text of the timeline, in characters: a hostile client has names of many KiB.
+const LONGEST_TEXT: usize = 400;
+
+fn shortened(mut text: String) -> String {
+    if let Some((cut, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
 impl Observer {
     /// Of a scenario that has not begun.
     pub fn new(scenario: &Scenario) -> Observer {
@@ -212,7 +236,7 @@ impl Observer {
             replicas: Replicas::default(),
             nodes: BTreeMap::new(),
             quorum: Quorum::default(),
-            groups: Groups::default(),
+            groups: judged_groups(scenario),
             coordinated: Coordinated::of(scenario),
             promise,
             processing: Processing::default(),
@@ -345,8 +369,8 @@ impl Observer {
         if self.told {
             self.timeline.push(TimelineEntry {
                 at_seconds: self.seconds(at),
-                who: who.to_owned(),
-                text,
+                who: shortened(who.to_owned()),
+                text: if matches!(tone, Tone::Plain | Tone::Bad) { shortened(text) } else { text },
                 tone,
             });
         }
