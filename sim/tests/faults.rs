@@ -14,7 +14,7 @@ struct Fault {
     story: &'static str,
 }
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 8] = [
     Fault {
         scenario: "labs/power-loss",
         variant: Some("flushed"),
@@ -56,6 +56,20 @@ const FAULTS: [Fault; 6] = [
         seed: 2,
         story: "an admin client that took a dead broker for the controller waited for its connection until the call's \
                 time was over (client/src/admin/mod.rs)",
+    },
+    Fault {
+        scenario: "chaos/chaos-small",
+        variant: None,
+        seed: 4,
+        story: "a power loss left zeros at the head of a log, which recovery took for a log of before Kafka 0.11: the \
+                broker stopped with each start (broker-core/src/log/loader.rs)",
+    },
+    Fault {
+        scenario: "labs/quorum-grows",
+        variant: None,
+        seed: 16,
+        story: "a batch of voters was committed behind the last append of the active controller, which took that for a \
+                bug and stopped (broker-core/src/controller/mod.rs)",
     },
 ];
 
