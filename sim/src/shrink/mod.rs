@@ -2,7 +2,7 @@
 //!
 //! [`goal`] says what "the same way" is; [`story`] is a scenario as fixed steps with the time before each; [`reduce`]
 //! tries smaller and smaller ones (delta debugging, Zeller and Hildebrandt 2002) as long as the goal is reached;
-//! [`parts`] lists what can be taken from the cluster, its topics and its clients; [`write`] puts the result into a file.
+//! [`parts`] lists what can be taken from the cluster, its topics and its clients; [`mod@write`] puts the result into a file.
 //!
 //! Streams of chance are independent of each other, so what is left of a scenario draws what it drew before: that is
 //! why taking something away keeps the rest of the story. Candidates are tried in a fixed order and the first that

@@ -1,7 +1,7 @@
 //! Sweeps: one scenario over many seeds, all its variants and a matrix of options, on several cores or machines.
 //!
 //! [`plan`] says which runs there are and numbers them; [`pool`] makes them, so many at once, and hands them over in
-//! the order of their numbers; [`line`] is what is kept of one, a line of JSON; [`fold`] adds lines up without keeping
+//! the order of their numbers; [`mod@line`] is what is kept of one, a line of JSON; [`fold`] adds lines up without keeping
 //! them; [`merge`] reads the lines of parts that others ran; [`show`] prints what came of it.
 //!
 //! **The digest of a sweep** is a sum. Each run gives the BLAKE3 hash of its variant, its options, its seed and its own
