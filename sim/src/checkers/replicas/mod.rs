@@ -406,11 +406,10 @@ impl Replicas {
             if after.leader >= 0 && after.leader_epoch > before.leader_epoch && !eligible {
                 partition.unclean_epoch = Some(after.leader_epoch);
             }
-            // Who hosts it no more has deleted it; who begins to has nothing yet.
-            let moved = |id: &&i32| before.replicas.contains(id) != after.replicas.contains(id);
-            let gone: Vec<i32> =
-                before.replicas.iter().chain(&after.replicas).filter(moved).copied().collect();
-            for id in gone {
+            // Who begins to host it has nothing yet. Who hosts it no more goes on until it hears of that.
+            let begins = |id: &&i32| !before.replicas.contains(id);
+            let anew: Vec<i32> = after.replicas.iter().filter(begins).copied().collect();
+            for id in anew {
                 partition.replicas.remove(&id);
             }
         }
