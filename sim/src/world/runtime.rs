@@ -218,8 +218,9 @@ impl Stage {
     /// kill -9.
     pub async fn kill(&mut self, proc: ProcId) -> Result<(), VerbError> {
         self.world().must_run(proc)?;
-        self.world_mut().killed(proc);
+        self.world_mut().kill_verb(proc);
         self.kill_node(proc, Leaving::Killed);
+        self.world_mut().killed(proc);
         Ok(())
     }
 

@@ -634,11 +634,21 @@ impl World {
 
     /// A process is no more.
     pub(super) fn gone(&mut self, p: u32, state: ProcState, how: Leaving) {
+        self.tell_of_the_last_step(p);
         let proc = &mut self.procs[p as usize];
         proc.clear(state);
         self.net.process_left(&mut self.agenda, self.now, p, how);
         if proc.owns_disk() {
             self.hosts[proc.host as usize].disk.process_gone(&mut self.chunks);
+        }
+    }
+
+    /// A process dies within a step: its messages are never sent, but what it did is done, and on its disk.
+    fn tell_of_the_last_step(&mut self, p: u32) {
+        for output in std::mem::take(&mut self.procs[p as usize].out.items) {
+            if let Output::Event(event) = output {
+                self.happens(Some(ProcId(p)), What::Node(event));
+            }
         }
     }
 }

@@ -107,8 +107,11 @@ impl World {
         }
     }
 
-    pub(super) fn killed(&mut self, id: ProcId) {
+    pub(super) fn kill_verb(&mut self, id: ProcId) {
         self.verb(id.0, "kill");
+    }
+
+    pub(super) fn killed(&mut self, id: ProcId) {
         self.happens(Some(id), What::Proc(ProcEvent::Killed));
     }
 
