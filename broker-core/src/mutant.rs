@@ -45,6 +45,10 @@ wire::mutants! {
     /// Consumers read up to the log end.
     FetchAboveHighWatermark = "fetch-above-high-watermark", "a slip";
 
+    /// A new leader tells where its log ends for consumers before its high watermark has reached the start of its epoch:
+    /// the end goes back.
+    EndOffsetBelowEpochStart = "end-offset-below-epoch-start", "KIP-207, Kafka up to 2.1";
+
     // --- elections of leaders
 
     /// Any replica that is alive is elected, cleanly as it is told, whether or not it is in the ISR.
@@ -67,6 +71,10 @@ wire::mutants! {
     /// A batch is appended whatever sequence number it bears.
     SequenceNotChecked = "sequence-not-checked", "a slip";
 
+    /// The mark of a clean shutdown outlives the start: whatever ends the process then is taken for a clean shutdown, and
+    /// nothing is recovered.
+    CleanMarkKept = "clean-mark-kept", "KAFKA-10471, Kafka up to 2.7, where it outlived the loading of logs";
+
     // --- transactions
 
     /// Neither the coordinator nor a log looks at the epoch of a producer: one that was fenced goes on.
@@ -77,6 +85,8 @@ wire::mutants! {
     MarkerLeftOut = "marker-left-out", "a slip";
     /// A marker is taken whose epoch is that of the next transaction: a late one ends what it does not belong to.
     LateMarkerAccepted = "late-marker-accepted", "KAFKA-19367 and KIP-1228, Kafka 4.0 and 4.1";
+    /// The end of a transaction that comes late, with the epoch of the transaction before, ends the one that is open.
+    LateEndAccepted = "late-end-accepted", "KIP-890, Kafka up to 3.9, where both had one epoch";
     /// The last stable offset lies one behind the first record of an open transaction.
     LastStableOffsetOffByOne = "last-stable-offset-off-by-one", "a slip";
     /// Readers of committed transactions get everything up to the high watermark.
@@ -92,6 +102,8 @@ wire::mutants! {
     CommitAckedUnreplicated = "commit-acked-unreplicated", "a slip";
     /// Whoever is not in the group any more, or of an earlier generation, may commit.
     ZombieCommitAccepted = "zombie-commit-accepted", "a slip";
+    /// What groups have committed for a topic outlives it, and is theirs in the next topic of that name.
+    OffsetsOutliveTopic = "offsets-outlive-topic", "a slip; the trouble with names of KAFKA-12257 and KIP-516";
     /// A partition is handed out before its owner has given it up (consumer protocol).
     GivenBeforeRevoked = "given-before-revoked", "a slip against KIP-848";
 
@@ -103,6 +115,8 @@ wire::mutants! {
     TwoVotes = "two-votes", "a slip";
     /// A candidate whose log is shorter than the voter's gets the vote.
     VoteForShorterLog = "vote-for-shorter-log", "a slip";
+    /// A voter that hears nothing of its leader is a candidate at once, and does not ask before whether it could win.
+    PreVoteLeftOut = "pre-vote-left-out", "KIP-996, Kafka up to 3.9";
     /// Metadata is committed by one voter fewer than a majority has.
     MetadataCommittedByMinority = "metadata-committed-by-minority", "a slip";
     /// Metadata of an earlier epoch is committed by its replicas alone (Raft, figure 8).

@@ -13,6 +13,9 @@ wire::mutants! {
     NewSequenceOnRetry = "new-sequence-on-retry", "a slip";
     /// A consumer of committed transactions hands out those that it was told were aborted.
     AbortedNotFiltered = "aborted-not-filtered", "a slip";
+    /// A consumer goes on at its offset when another leader's epoch begins, and does not ask whether that leader has what it
+    /// has read.
+    PositionNotValidated = "position-not-validated", "KIP-320, Kafka up to 2.0";
     /// The leader of a group gives one partition to two members.
     PartitionGivenTwice = "partition-given-twice", "a slip";
 }

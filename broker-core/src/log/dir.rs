@@ -13,6 +13,7 @@ use wire::Uuid;
 use super::segment::at;
 use super::{LoadState, LogError, checkpoint, remove_if_exists};
 use crate::disk::{Disk, DiskError, Ticket};
+use crate::mutant::{Mutant, Mutants};
 
 /// What a directory of a log directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +101,17 @@ pub(super) fn delete_name(name: &str, unique: Uuid) -> String {
 impl LogDir {
     /// Reads a log directory, making it when it is missing, and takes its mark of a clean shutdown away.
     pub fn open(path: &str, disk: &mut dyn Disk) -> Result<LogDir, LogError> {
+        LogDir::open_with(path, disk, Mutants::NONE)
+    }
+
+    /// [`LogDir::open`] in a node with bugs.
+    pub fn open_with(path: &str, disk: &mut dyn Disk, mutants: Mutants) -> Result<LogDir, LogError> {
         disk.mkdir(path).map_err(at(path))?;
         let file = |name: &str| alloc::format!("{path}/{name}");
         let mark = read_optional(disk, &file(checkpoint::CLEAN_SHUTDOWN))?;
-        remove_if_exists(disk, &file(checkpoint::CLEAN_SHUTDOWN))?;
+        if !mutants.has(Mutant::CleanMarkKept) {
+            remove_if_exists(disk, &file(checkpoint::CLEAN_SHUTDOWN))?;
+        }
         let meta_path = file(checkpoint::META_PROPERTIES);
         let meta = match read_optional(disk, &meta_path)? {
             Some(bytes) => checkpoint::parse_properties(&bytes)

@@ -223,7 +223,7 @@ fn directories(config: &NodeConfig) -> impl Iterator<Item = &str> {
 fn open_directories(config: &NodeConfig, disk: &mut dyn Disk) -> Result<Vec<LogDir>, OpenError> {
     let mut dirs: Vec<LogDir> = Vec::new();
     for path in directories(config) {
-        let dir = match LogDir::open(path, disk) {
+        let dir = match LogDir::open_with(path, disk, config.mutants) {
             Ok(dir) => dir,
             Err(error @ LogError::Disk { .. }) if path == config.metadata.dir => {
                 return Err(OpenError::MetadataDir { dir: path.to_string(), error });

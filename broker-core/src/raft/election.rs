@@ -380,6 +380,9 @@ impl Raft {
     fn become_prospective(&mut self, io: &mut Io<'_>) {
         self.quorum.transition_to_prospective(io.now.mono, io.rng);
         self.transitioned(io);
+        if self.config.mutants.has(Mutant::PreVoteLeftOut) {
+            self.become_candidate(io);
+        }
     }
 
     fn become_candidate(&mut self, io: &mut Io<'_>) {

@@ -15,6 +15,7 @@ use super::session::TopicRef;
 use crate::ctx::Ctx;
 use crate::log::{ReadError, TimestampOffset};
 use crate::metadata::MetadataImage;
+use crate::mutant::Mutant;
 use crate::net::RequestToken;
 
 /// The end of what may be read.
@@ -126,7 +127,8 @@ impl ReplicaManager {
         // A new leader's high watermark may be behind the true one until its followers have fetched: it must not answer
         // with an end that consumers have already seen exceeded (KIP-207).
         let lags = is_client
-            && partition.leading.as_ref().is_some_and(|l| l.epoch_start_offset > log.high_watermark());
+            && partition.leading.as_ref().is_some_and(|l| l.epoch_start_offset > log.high_watermark())
+            && !ctx.config.mutants.has(Mutant::EndOffsetBelowEpochStart);
         let not_available = || {
             Err(if asker.version >= 5 {
                 ErrorCode::OFFSET_NOT_AVAILABLE

@@ -419,12 +419,13 @@ impl Consumer {
             return;
         }
         self.metadata_version = self.net.metadata.version();
+        let mutants = self.config.common.mutants;
         let keys: Vec<Key> = self.partitions.keys().copied().collect();
         for key in keys {
             let current = LeaderAndEpoch::of(self.net.metadata.partition(key.0, key.1));
             let state = self.partitions.get_mut(&key).expect("just listed");
             let before = (state.state, state.position, state.preferred);
-            state.leader_is(current);
+            state.leader_is(current, mutants);
             if before != (state.state, state.position, state.preferred) {
                 self.changed(key);
             }

@@ -32,6 +32,7 @@ impl Consumer {
     /// Does what it can for the partitions that cannot be fetched from.
     pub(super) fn settle_positions(&mut self, now: Now, out: &mut Outputs) {
         self.lookup_at = None;
+        let mutants = self.config.common.mutants;
         self.wake_resting(now.mono);
         let mut resets: BTreeMap<i32, Vec<(Key, ResetTo)>> = BTreeMap::new();
         let mut validations: BTreeMap<i32, Vec<(Key, Position)>> = BTreeMap::new();
@@ -57,7 +58,7 @@ impl Consumer {
                 self.net.metadata.request_update();
                 continue;
             };
-            state.leader_is(current);
+            state.leader_is(current, mutants);
             if state.state == FetchState::Fetching {
                 self.changed(key);
                 continue;

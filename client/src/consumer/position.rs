@@ -12,6 +12,7 @@ use wire::drive::Instant;
 use crate::config::OffsetReset;
 use crate::event::{ResetReason, TopicPartition};
 use crate::metadata::{Broker, Partition};
+use crate::mutant::{Mutant, Mutants};
 
 /// A leader and its epoch, as the metadata had them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -164,7 +165,7 @@ impl PartitionState {
     }
 
     /// The metadata may name another leader, or another epoch: the position must then be validated.
-    pub fn leader_is(&mut self, current: LeaderAndEpoch) {
+    pub fn leader_is(&mut self, current: LeaderAndEpoch, mutants: Mutants) {
         let Some(position) = self.position else { return };
         if matches!(self.state, FetchState::AwaitReset { .. } | FetchState::Initializing)
             || current.leader.is_none()
@@ -176,7 +177,8 @@ impl PartitionState {
         self.preferred = None;
         self.asked = false;
         self.retry_at = Instant(0);
-        let can_ask = position.epoch.is_some() && current.epoch >= 0;
+        let can_ask =
+            position.epoch.is_some() && current.epoch >= 0 && !mutants.has(Mutant::PositionNotValidated);
         self.state = if can_ask { FetchState::AwaitValidation } else { FetchState::Fetching };
     }
 }

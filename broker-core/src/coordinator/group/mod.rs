@@ -213,7 +213,7 @@ impl Shard for GroupShard {
         if topics || delta.everything || !delta.partitions.is_empty() || !delta.brokers.is_empty() {
             self.consumer.topics_changed();
         }
-        if !delta.topics_deleted.is_empty() {
+        if !delta.topics_deleted.is_empty() && !self.mutants.has(Mutant::OffsetsOutliveTopic) {
             let deleted: Vec<Arc<str>> = delta.topics_deleted.values().map(|t| t.name.clone()).collect();
             self.topics_deleted(cx, &deleted);
         }

@@ -136,6 +136,17 @@ impl Entry {
         }
     }
 
+    /// As which transaction's end a request is taken: as that of the epoch that it bears.
+    pub fn believed_end(&self, request: EndRequest, mutants: Mutants) -> EndRequest {
+        let (now, claim) = (&self.now, request.claim);
+        let late =
+            now.state == TransactionState::Ongoing && now.producer_epoch == claim.epoch.saturating_add(1);
+        match late && mutants.has(Mutant::LateEndAccepted) {
+            true => EndRequest { claim: Claim { epoch: now.producer_epoch, ..claim }, ..request },
+            false => request,
+        }
+    }
+
     fn check_claim(&self, claim: Claim) -> Result<(), ErrorCode> {
         if self.now.producer_id != claim.producer_id {
             return Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING);

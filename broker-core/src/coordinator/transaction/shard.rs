@@ -268,6 +268,7 @@ impl TransactionShard {
             return super::answer_end(cx.ctx, token, Err(ErrorCode::INVALID_PRODUCER_ID_MAPPING));
         };
         let ctx = &mut *cx.ctx;
+        let request = entry.believed_end(request, ctx.config.mutants);
         let mut next_id = || ids.ids.generate(ctx, ids.broker_epoch);
         match entry.end(request, now_ms, &mut next_id) {
             Err(error) => super::answer_end(cx.ctx, token, Err(error)),

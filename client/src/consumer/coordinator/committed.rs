@@ -320,6 +320,7 @@ impl Consumer {
     /// Partitions go on where the group has committed, or else where `auto.offset.reset` says.
     fn begin_at_committed(&mut self, keys: &[Key], found: &Found, out: &mut Outputs) {
         let mut undefined = Vec::new();
+        let mutants = self.config.common.mutants;
         for &key in keys {
             let current = LeaderAndEpoch::of(self.net.metadata.partition(key.0, key.1));
             let Some(state) = self.partitions.get_mut(&key) else { continue };
@@ -337,7 +338,7 @@ impl Consumer {
                         current: LeaderAndEpoch { leader: None, epoch: -1 },
                     });
                     // The leader may have lost what was committed: it is asked, if an epoch was committed.
-                    state.leader_is(current);
+                    state.leader_is(current, mutants);
                     let (partition, reason) = (state.partition.clone(), ResetReason::Committed);
                     out.event(|| ClientEvent::PositionReset { partition, from: None, to: offset, reason });
                 }

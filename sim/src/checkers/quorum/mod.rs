@@ -6,6 +6,7 @@ mod committed_metadata_never_lost;
 mod election_safety;
 mod metadata_log_matching;
 mod one_vote_per_epoch;
+mod pre_vote_before_vote;
 
 use broker_core::event::Event;
 
@@ -14,12 +15,14 @@ use committed_metadata_never_lost::Committed;
 use election_safety::Leaders;
 use metadata_log_matching::Batches;
 use one_vote_per_epoch::Votes;
+use pre_vote_before_vote::PreVotes;
 
 /// The invariants of the quorum.
 #[derive(Clone, Debug, Default)]
 pub struct Quorum {
     leaders: Leaders,
     votes: Votes,
+    pre_votes: PreVotes,
     batches: Batches,
     committed: Committed,
     breaches: Vec<Breach>,
@@ -52,6 +55,11 @@ impl Quorum {
             Event::VoteGranted { epoch, candidate, pre_vote: false } => {
                 let broken = self.votes.granted(node, *epoch, *candidate);
                 self.broken(one_vote_per_epoch::NAME, broken);
+                let unasked = self.pre_votes.vote(node, *epoch, *candidate);
+                self.broken(pre_vote_before_vote::NAME, unasked);
+            }
+            Event::VoteGranted { epoch, candidate, pre_vote: true } => {
+                self.pre_votes.pre_vote(*epoch, *candidate)
             }
             Event::MetadataCommitted { high_watermark } => {
                 let leads = self.leaders.newest();

@@ -37,19 +37,23 @@ mod tests {
     use super::super::story::*;
     use broker_core::event::Event;
 
-    fn votes(epoch: i32, candidate: i32) -> Event {
-        Event::VoteGranted { epoch, candidate, pre_vote: false }
+    /// Node 3 votes, and said so before.
+    fn announced(votes: &[(i32, i32)]) -> Vec<(i32, Event)> {
+        let both = |&(epoch, candidate): &(i32, i32)| {
+            let vote = |epoch, pre_vote| (3, Event::VoteGranted { epoch, candidate, pre_vote });
+            [vote(epoch - 1, true), vote(epoch, false)]
+        };
+        votes.iter().flat_map(both).collect()
     }
 
     #[test]
     fn fires_on_a_second_vote_and_on_one_of_the_past() {
-        assert_eq!(broken(&[(3, votes(4, 1)), (3, votes(4, 2))]), ["OneVotePerEpoch"]);
-        assert_eq!(broken(&[(3, votes(4, 1)), (3, votes(3, 2))]), ["OneVotePerEpoch"]);
+        assert_eq!(broken(&announced(&[(4, 1), (4, 2)])), ["OneVotePerEpoch"]);
+        assert_eq!(broken(&announced(&[(4, 1), (3, 2)])), ["OneVotePerEpoch"]);
     }
 
     #[test]
     fn is_silent_on_the_same_again_on_pre_votes_and_on_later_epochs() {
-        let pre = Event::VoteGranted { epoch: 4, candidate: 2, pre_vote: true };
-        assert_eq!(broken(&[(3, votes(4, 1)), (3, votes(4, 1)), (3, pre), (3, votes(5, 2))]), [""; 0]);
+        assert_eq!(broken(&announced(&[(4, 1), (4, 1), (5, 2)])), [""; 0]);
     }
 }
