@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use broker_core::disk::{Disk, FileId};
+use broker_core::event::Event;
 use broker_core::io::{Input, Listener, Output, Outputs};
 use bytes::{BufMut, Bytes, BytesMut};
 use wire::Rope;
@@ -25,7 +26,7 @@ fn frame(payload: &[u8]) -> Rope {
     Rope::from(bytes.freeze())
 }
 
-/// A server that answers each frame with its own bytes, counts, and appends each frame to a file.
+/// A server that answers each frame with its own bytes, counts, tells of it, and appends each frame to a file.
 #[derive(Clone, Default)]
 struct Echo {
     log: Vec<String>,
@@ -52,6 +53,9 @@ impl Machine for Echo {
                 self.frames.push((now.mono.0, frame.to_bytes()));
                 if let Some(file) = self.file {
                     disk.append(file, frame.pieces()).unwrap();
+                }
+                if out.events_wanted {
+                    out.items.push(Output::Event(Event::TopicDeleted { topic: "heard".into() }));
                 }
                 if !self.mute {
                     out.items.push(Output::Send { conn, frame: super::tests::frame(&frame.to_bytes()) });
@@ -822,4 +826,36 @@ fn what_happens_is_told_in_order() {
         assert!(stage.world_mut().take_happened().is_empty());
     })
     .unwrap();
+}
+
+#[test]
+fn what_a_process_did_in_the_step_in_which_it_dies_is_told_and_not_sent() {
+    for power in [false, true] {
+        let (world, s, c) = pair(7, Echo::default(), every_10ms());
+        run(world, async move |stage| {
+            stage.start(s).await.unwrap();
+            stage.start(c).await.unwrap();
+            stage.run_until(at(2)).unwrap();
+            stage.world_mut().take_happened();
+            let heard = echo(stage, s).frames.len();
+            while echo(stage, s).frames.len() == heard {
+                stage.step().unwrap();
+            }
+            assert!(stage.world_mut().take_happened().is_empty(), "it is still at work");
+            match power {
+                true => {
+                    let host = stage.world().host("s").unwrap();
+                    stage.power_off(host, Unsynced::ByChance).await.unwrap();
+                }
+                false => stage.kill(s).await.unwrap(),
+            }
+            let told = stage.world_mut().take_happened();
+            let told: Vec<bool> = told.iter().map(|h| matches!(h.what, What::Node(_))).collect();
+            assert_eq!(told, [true, false], "what it did, and then its end");
+            let answered = client(stage, c).round_trips.len();
+            stage.run_until(at(3)).unwrap();
+            assert_eq!(client(stage, c).round_trips.len(), answered);
+        })
+        .unwrap();
+    }
 }
