@@ -125,6 +125,10 @@ def main():
     file = pathlib.Path(args.scenario)
     text = file.read_bytes() if file.is_file() else None
     options = ["--seeds", args.seeds, *args.options]
+    # What Ray has to say of its nodes goes where the progress goes: the page of the merged sweep is all of standard output.
+    sys.stdout.flush()
+    standard_output = os.dup(1)
+    os.dup2(2, 1)
     ray.init(address=args.address, log_to_driver=False, logging_level="ERROR")
     try:
         files = sweep(args, out, text, options)
@@ -136,6 +140,8 @@ def main():
         return 130
     finally:
         ray.shutdown()
+        os.dup2(standard_output, 1)
+        os.close(standard_output)
     merge = [args.highwater, "sweep", args.scenario, *options, *(["--json"] if args.json else []), "--merge", *files]
     return subprocess.run(merge, check=False).returncode
 
