@@ -33,11 +33,14 @@ pub struct Producers {
     known: Vec<(i64, VecDeque<Written>)>,
     /// The place of the one that wrote last: it often writes again.
     recent: usize,
+    /// The end of what is known of that log.
+    end: i64,
 }
 
 impl Producers {
     /// The newest leader appended a batch.
     pub fn appended(&mut self, node: i32, mark: &BatchMark) -> Option<(&'static str, String)> {
+        self.end = mark.last_offset + 1;
         if mark.producer_id < 0 {
             return None;
         }
@@ -66,19 +69,18 @@ impl Producers {
         &mut self.known[self.recent].1
     }
 
-    /// The log of the newest leader ends at `end`: what was written behind it does not count.
-    pub fn cut(&mut self, end: i64) {
+    /// The newest leader's log ends at `end`; below it is the same as the last one's (`same`), as far as that was known.
+    pub fn follow(&mut self, end: i64, same: bool) {
+        if !same || self.end < end {
+            self.known.clear();
+        }
+        self.end = end;
         for (_, written) in &mut self.known {
             while written.back().is_some_and(|last| last.last_offset >= end) {
                 written.pop_back();
             }
         }
         self.known.retain(|(_, written)| !written.is_empty());
-    }
-
-    /// The log of the newest leader is another one.
-    pub fn forget(&mut self) {
-        self.known.clear();
     }
 }
 
@@ -155,6 +157,24 @@ mod tests {
         };
         assert_eq!(after(story(0, 3)), ["NoZombieWrites"]);
         assert_eq!(after(story(1, 0)), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_leader_between_did_not_have_is_not_missed() {
+        // The second leader lacks the last batch and writes nothing: who leads after it has that batch still.
+        let story = |sequence| {
+            vec![
+                (1, produce(10, 12, 7, 0, 0)),
+                (2, as_follower(produce(10, 12, 7, 0, 0))),
+                (1, produce(13, 13, 7, 0, 3)),
+                (1, state(2, 1, 1, &[2])),
+                (2, lead(1, 13, 10)),
+                (1, state(1, 2, 2, &[1])),
+                (1, lead(2, 14, 10)),
+                (1, produce(14, 14, 7, 0, sequence)),
+            ]
+        };
+        assert!(!after(story(4)).contains(&"ContiguousSequences"));
     }
 
     #[test]

@@ -446,10 +446,6 @@ fn partition_of<'a>(
 /// end.
 fn follow_producers(partition: &mut Partition, node: i32, before: Option<i32>, start: i64) {
     let epochs = |node: &i32| partition.replicas.get(node).map(|r| r.epochs_below(start).last().copied());
-    let continues = before.is_some_and(|before| before == node || epochs(&before) == epochs(&node));
-    if continues {
-        partition.producers.cut(start);
-    } else {
-        partition.producers.forget();
-    }
+    let same = before.is_some_and(|before| before == node || epochs(&before) == epochs(&node));
+    partition.producers.follow(start, same);
 }
