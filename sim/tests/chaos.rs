@@ -53,6 +53,71 @@ fn what_is_kept_is_never_broken() {
     assert!(kinds.len() > 6, "{kinds:?}");
 }
 
+/// Each kind that `keep` can cover does what its name says, and nothing promised is broken. Its words are those of a
+/// file: what the schedule has.
+#[test]
+fn each_kind_does_what_its_name_says() {
+    let kinds: [(&str, &[&str]); 7] = [
+        ("crash_loop", &["kill", "start"]),
+        ("wipe", &["wipe", "start"]),
+        ("stale_disk", &["snapshot", "kill", "restore", "start"]),
+        ("client_stop", &["stop", "start"]),
+        ("voters", &["remove-controller", "add-controller"]),
+        ("hostile", &["start", "kill"]),
+        ("disk", &["disk", "\"dir\""]),
+    ];
+    for (kind, words) in kinds {
+        let mut scenario = json("chaos/chaos-small.json");
+        scenario["clients"]["mallory"] = json!({ "hostile": { "rate": "20/s", "start": "later" } });
+        scenario["cluster"]["config"] = json!({
+            "controller.quorum.bootstrap.servers": "controller-101:9093",
+            "controller.quorum.auto.join.enable": true,
+            "log.dirs": "/disks/a,/disks/b",
+        });
+        scenario["steps"][1]["chaos"]["for"] = json!("20s");
+        scenario["steps"][1]["chaos"]["faults"] = json!({ kind: 1 });
+        let mut found = String::new();
+        for seed in 1..=3 {
+            let report = run(&scenario, seed);
+            assert_eq!(report.verdict, Verdict::Pass, "{kind}, seed {seed}: {:?}", report.why);
+            assert_eq!(report.warnings, Vec::<String>::new(), "{kind}, seed {seed}");
+            report.schedule.iter().for_each(|s| found.push_str(&s.step.to_string()));
+        }
+        for word in words {
+            assert!(found.contains(word), "{kind} without {word}: {found}");
+        }
+    }
+}
+
+/// What nothing covers is drawn only if it is named, and then excuses what follows from it.
+#[test]
+fn what_nothing_covers_has_to_be_named() {
+    let drawn = |scenario: &Value| {
+        let sheet = scenario::parse(Path::new("chaos.json"), scenario.to_string()).unwrap();
+        let steps = sheet.variant(None).unwrap().steps;
+        let scenario::Verb::Chaos(chaos) = &steps[1].verb else { panic!("{:?}", steps[1]) };
+        chaos.faults.iter().map(|(kind, weight)| (kind.word(), *weight)).collect::<Vec<_>>()
+    };
+    let mut scenario = json("chaos/chaos-small.json");
+    let by_default = drawn(&scenario);
+    let uncovered: Vec<_> =
+        scenario::ChaosKind::ALL.into_iter().filter(|kind| !kind.can_be_covered()).collect();
+    assert_eq!(by_default.len() + uncovered.len(), scenario::ChaosKind::ALL.len());
+    for kind in &uncovered {
+        assert!(!by_default.iter().any(|(word, _)| *word == kind.word()), "{}", kind.word());
+        scenario["steps"][1]["chaos"]["faults"] = json!({ kind.word(): 2 });
+        assert_eq!(drawn(&scenario), [(kind.word(), 2)]);
+    }
+    for (kind, words) in [("lost_sync", ["lying_sync", "power_off"]), ("bit_flip", ["bit_flip", "broker"])] {
+        scenario["steps"][1]["chaos"]["faults"] = json!({ kind: 1 });
+        let report = run(&scenario, 1);
+        let schedule: String = report.schedule.iter().map(|s| s.step.to_string()).collect();
+        assert!(words.iter().all(|word| schedule.contains(word)), "{kind}: {schedule}");
+        let promised: Vec<_> = report.violations.iter().filter(|v| v.promised).collect();
+        assert!(promised.is_empty(), "{kind}: {promised:?}");
+    }
+}
+
 /// Each seed draws its own cluster, and fixing what it drew is the same run.
 #[test]
 fn a_swarm_draws_clusters() {

@@ -85,8 +85,6 @@ pub(super) struct Storage {
     deaths: u64,
     /// Ids of directories that failed, until the node has taken them.
     failed: Vec<Uuid>,
-    /// High watermarks as last written.
-    written: BTreeMap<PartitionIx, i64>,
 }
 
 impl Storage {
@@ -312,7 +310,6 @@ impl ReplicaManager {
             }
         }
         self.cleaning_gone(ix, now);
-        self.storage.written.remove(&ix);
         self.storage.dirs[partition.dir].high_watermarks_stale = true;
     }
 
@@ -435,23 +432,21 @@ impl ReplicaManager {
 
     // --- checkpoints
 
-    /// Writes the high watermarks of all directories in which they changed.
+    /// Writes the high watermarks of each directory that has logs, changed or not: a directory to which nobody writes is
+    /// seen to have failed by this, as Kafka sees it.
     pub(super) fn checkpoint_high_watermarks(&mut self, ctx: &mut Ctx<'_>) {
         for dir in 0..self.storage.dirs.len() {
-            let logs = || self.table.iter().filter(|(_, p)| p.dir == dir && p.log.is_some());
-            let written = &self.storage.written;
-            let moved = logs().any(|(ix, p)| written.get(&ix) != Some(&p.log().high_watermark()));
-            let state = &self.storage.dirs[dir];
-            let Some(log_dir) = &state.log_dir else { continue };
-            if !moved && !state.high_watermarks_stale {
-                continue;
-            }
+            let Some(log_dir) = &self.storage.dirs[dir].log_dir else { continue };
+            let logs = self.table.iter().filter(|(_, p)| p.dir == dir && p.log.is_some());
             let waiting = (self.storage.loaded.iter().filter(|(_, l)| l.dir == dir))
                 .map(|((topic, partition), l)| (&**topic, *partition, l.log.high_watermark()));
-            let entries = logs().map(|(_, p)| (&*p.topic, p.index, p.log().high_watermark())).chain(waiting);
+            let entries = logs.map(|(_, p)| (&*p.topic, p.index, p.log().high_watermark())).chain(waiting);
+            let mut entries = entries.peekable();
+            // What a directory told of logs that it has no more has to go.
+            if entries.peek().is_none() && !self.storage.dirs[dir].high_watermarks_stale {
+                continue;
+            }
             let ticket = log_dir.write_high_watermarks(ctx.disk, entries);
-            let now: Vec<(PartitionIx, i64)> = logs().map(|(ix, p)| (ix, p.log().high_watermark())).collect();
-            self.storage.written.extend(now);
             self.storage.dirs[dir].high_watermarks_stale = false;
             self.register(dir, ticket, Purpose::Other);
         }

@@ -153,14 +153,18 @@ impl Promise {
         self.covered = covered;
     }
 
-    /// A node's disk was replaced by an empty one.
+    /// A node's disk was replaced by an empty one. Where enough others have what it held, that excuses nothing.
     pub fn wiped(&mut self, node: i32) {
-        self.lost.insert((node, Loss::Wiped));
+        if !self.covered {
+            self.lost.insert((node, Loss::Wiped));
+        }
     }
 
-    /// A node's disk was replaced by one with what a disk held before.
+    /// A node's disk was replaced by one with what a disk held before; the same holds of it.
     pub fn stale_disk(&mut self, node: i32) {
-        self.lost.insert((node, Loss::Stale));
+        if !self.covered {
+            self.lost.insert((node, Loss::Stale));
+        }
     }
 
     /// A bit of a node's file is no longer what was written.
@@ -286,6 +290,11 @@ mod tests {
         promise.power_lost(1, false);
         assert_eq!(promise.excuse("lost-write", Some("t")), None);
         assert_eq!(promise.excuse("lost-write", Some("weak")), Some("power loss without fsync"));
+        promise.covered(true);
+        promise.wiped(2);
+        promise.stale_disk(3);
+        assert_eq!(promise.excuse("lost-write", Some("t")), None, "others have it");
+        promise.covered(false);
         promise.wiped(2);
         assert_eq!(promise.excuse("lost-write", Some("t")), Some("a disk was wiped"));
     }

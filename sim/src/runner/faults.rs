@@ -189,6 +189,7 @@ impl Player {
             }
             let at = world.now();
             let ahead = world.clock_ahead(host);
+            self.leapt = self.leapt.max(ahead.unsigned_abs());
             self.observer.tell(at, &name, clock_text(clock, ahead), reports::Tone::Plain);
         }
         Ok(())

@@ -77,6 +77,8 @@ pub struct Player {
     /// Whether it is chaos that plays a step.
     pub(super) in_chaos: bool,
     pub(super) seed: u64,
+    /// How far a wall clock was wrong at most, in nanoseconds.
+    pub(super) leapt: u64,
 }
 
 impl Player {
@@ -99,6 +101,7 @@ impl Player {
             chaoses: 0,
             in_chaos: false,
             seed,
+            leapt: 0,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The verb `chaos`: what it takes, and reading it. What it does is in `runner::chaos`.
 
+use std::collections::BTreeSet;
+
 use super::build::{Names, duration_of};
 use super::tree::{Problem, Tree};
 use super::units::{self, Duration, DurationRange};
@@ -10,55 +12,97 @@ use super::{Scenario, Step};
 pub enum ChaosKind {
     /// kill -9 of a node, which is started again after a while.
     Kill,
+    /// kill -9 or a power loss of a node again and again, each soon after its start.
+    CrashLoop,
     /// A controlled shutdown of a node, which is started again.
     Stop,
     /// A power loss of a node's host, which is started again.
     PowerOff,
+    /// A node loses its disk, and starts with an empty one.
+    Wipe,
+    /// A broker starts with an old copy of its disk, or with another's.
+    StaleDisk,
     /// SIGSTOP and SIGCONT, of a node or a client.
     Pause,
-    /// A cut between hosts, and its end.
+    /// A cut between hosts, and its end; a jam, connections that break, names that nobody resolves.
     Cut,
     /// Slow, lossy or narrow links, and their end.
     Link,
-    /// Something wrong with a node's disk, and its end.
+    /// Something wrong with a node's disk, a log directory or a partition's files, and its end.
     Disk,
-    /// A node's wall clock steps or drifts, and is set right.
+    /// A node's or a client's wall clock steps or drifts, and is set right.
     Clock,
     /// kill -9 of a client, which is started again.
     ClientKill,
+    /// A client closes, and is started again.
+    ClientStop,
+    /// A hostile client of the scenario that has not been started comes for a while.
+    Hostile,
     /// What operators do: reassignments, settings, topics that come, grow and go, elections, rolling restarts.
     Admin,
+    /// A controller is taken out of the quorum and put back, where voters can be changed.
+    Voters,
+    /// A bit flips on a node's disk. Nothing covers it: only if it is named.
+    BitFlip,
+    /// A power loss after syncs that lied. Nothing covers it: only if it is named.
+    LostSync,
+    /// Unclean elections. Nothing covers them: only if they are named.
+    UncleanElection,
 }
 
 impl ChaosKind {
     /// All kinds, in the order of the manual.
-    pub const ALL: [ChaosKind; 10] = [
+    pub const ALL: [ChaosKind; 19] = [
         ChaosKind::Kill,
+        ChaosKind::CrashLoop,
         ChaosKind::Stop,
         ChaosKind::PowerOff,
+        ChaosKind::Wipe,
+        ChaosKind::StaleDisk,
         ChaosKind::Pause,
         ChaosKind::Cut,
         ChaosKind::Link,
         ChaosKind::Disk,
         ChaosKind::Clock,
         ChaosKind::ClientKill,
+        ChaosKind::ClientStop,
+        ChaosKind::Hostile,
         ChaosKind::Admin,
+        ChaosKind::Voters,
+        ChaosKind::BitFlip,
+        ChaosKind::LostSync,
+        ChaosKind::UncleanElection,
     ];
 
     /// The word in the file.
     pub fn word(self) -> &'static str {
         match self {
             ChaosKind::Kill => "kill",
+            ChaosKind::CrashLoop => "crash_loop",
             ChaosKind::Stop => "stop",
             ChaosKind::PowerOff => "power_off",
+            ChaosKind::Wipe => "wipe",
+            ChaosKind::StaleDisk => "stale_disk",
             ChaosKind::Pause => "pause",
             ChaosKind::Cut => "cut",
             ChaosKind::Link => "link",
             ChaosKind::Disk => "disk",
             ChaosKind::Clock => "clock",
             ChaosKind::ClientKill => "client_kill",
+            ChaosKind::ClientStop => "client_stop",
+            ChaosKind::Hostile => "hostile",
             ChaosKind::Admin => "admin",
+            ChaosKind::Voters => "voters",
+            ChaosKind::BitFlip => "bit_flip",
+            ChaosKind::LostSync => "lost_sync",
+            ChaosKind::UncleanElection => "unclean_election",
         }
+    }
+
+    /// Whether `keep` can cover it: then what was promised holds whatever it does. Others are drawn only if the scenario
+    /// gives them a weight.
+    pub fn can_be_covered(self) -> bool {
+        !matches!(self, ChaosKind::BitFlip | ChaosKind::LostSync | ChaosKind::UncleanElection)
     }
 }
 
@@ -102,7 +146,7 @@ pub(super) fn chaos(tree: &Tree) -> Result<Chaos, Problem> {
         ));
     }
     let weight = |kind: ChaosKind| match tree.field("faults") {
-        None => 1,
+        None => u32::from(kind.can_be_covered()),
         Some(faults) => faults.field(kind.word()).and_then(Tree::integer).unwrap_or(0) as u32,
     };
     let faults: Vec<(ChaosKind, u32)> = ChaosKind::ALL
@@ -116,7 +160,7 @@ pub(super) fn chaos(tree: &Tree) -> Result<Chaos, Problem> {
             at,
             "chaos without any kind of fault, expected at least one weight above 0",
         )
-        .help("without faults all kinds have the weight 1"));
+        .help("without faults all kinds that keep can cover have the weight 1"));
     }
     let keep = tree.field("keep");
     let truth = |key: &str| keep.and_then(|k| k.field(key)).and_then(Tree::boolean).unwrap_or(false);
@@ -133,8 +177,14 @@ pub(super) fn chaos(tree: &Tree) -> Result<Chaos, Problem> {
     })
 }
 
-/// A step of a file from its JSON, for a scenario that was read already: how drawn faults become steps.
-pub fn step_of(scenario: &Scenario, index: usize, json: &serde_json::Value) -> Result<Step, Problem> {
+/// A step of a file from its JSON, for a scenario that was read already: how drawn faults become steps. `snapshots` were
+/// taken before it.
+pub fn step_of(
+    scenario: &Scenario,
+    index: usize,
+    json: &serde_json::Value,
+    snapshots: &BTreeSet<String>,
+) -> Result<Step, Problem> {
     let text = json.to_string();
     let tree = super::tree::parse(&text)?;
     super::format::STEP_SHAPE.check(&tree)?;
@@ -145,7 +195,7 @@ pub fn step_of(scenario: &Scenario, index: usize, json: &serde_json::Value) -> R
         topics: scenario.topics.iter().map(|t| t.name.clone()).collect(),
         kept: Default::default(),
         background: Default::default(),
-        snapshots: Default::default(),
+        snapshots: snapshots.clone(),
         log_dirs: scenario
             .cluster
             .nodes

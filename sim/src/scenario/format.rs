@@ -498,7 +498,7 @@ const CHAOS: Shape = Shape::Object(&Object {
         opt(
             "faults",
             Shape::Object(&Object { name: "fault weights", doc: "Weights by kind.", fields: &CHAOS_KINDS }),
-            "Weights by kind.",
+            "Weights by kind; without it every kind that keep can cover has the weight 1.",
         ),
         opt(
             "keep",
@@ -524,17 +524,26 @@ const CHAOS: Shape = Shape::Object(&Object {
 const fn weight(name: &'static str) -> Field {
     opt(name, Shape::Int(0, 1_000_000), "A weight.")
 }
-const CHAOS_KINDS: [Field; 10] = [
+const CHAOS_KINDS: [Field; 19] = [
     weight("kill"),
+    weight("crash_loop"),
     weight("stop"),
     weight("power_off"),
+    weight("wipe"),
+    weight("stale_disk"),
     weight("pause"),
     weight("cut"),
     weight("link"),
     weight("disk"),
     weight("clock"),
     weight("client_kill"),
+    weight("client_stop"),
+    weight("hostile"),
     weight("admin"),
+    weight("voters"),
+    weight("bit_flip"),
+    weight("lost_sync"),
+    weight("unclean_election"),
 ];
 
 const BOUNDS: Object = Object {

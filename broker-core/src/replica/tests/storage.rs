@@ -50,6 +50,20 @@ fn the_high_watermark_is_written_every_five_seconds() {
     assert!(!dir.clean);
 }
 
+/// Nobody writes to the directory: the checkpoint of high watermarks that did not change shows that it has failed.
+#[test]
+fn a_directory_that_is_quiet_is_seen_to_fail() {
+    let mut c = Cluster::configured(2, &[("log.dirs", "data,more")]);
+    c.create_topic(&[1, 2], 1);
+    c.add_partition(1, &[1, 2]);
+    c.run_ms(6_000);
+    let fault = Fault { op: Op::Sync, path_contains: "more".into(), error: DiskError::Io, times: 1 };
+    c.disk_mut(1).inject(fault);
+    c.run_ms(5_100);
+    let offline = c.broker(1).manager.partitions().filter(|r| r.role == ReplicaRole::Offline).count();
+    assert_eq!((offline, c.broker(1).stopped), (1, false), "the other one has not failed");
+}
+
 #[test]
 fn a_deleted_topic_is_renamed_and_removed_later() {
     let mut c = Cluster::new(1);

@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 use wire::drive::Nanos;
 
 use super::draw::{Candidate, Draw, End};
-use super::keep::{Harm, newest_image};
+use super::keep::{Harm, furthest_raft, newest_image};
 use super::keys;
 use crate::runner::build::BROKER_PORT;
 use crate::world::chance::Chance;
 
 /// The topic that chaos makes, grows and deletes. It never touches the clients' topics in this way.
 pub const SCRATCH: &str = "chaos-scratch";
+
+const PREFERRED: &str = "kafka-leader-election --election-type preferred --all-topic-partitions";
 
 /// What an operator could do at this moment.
 pub fn candidates(draw: &Draw<'_>, chance: &mut Chance) -> Vec<Candidate> {
@@ -22,40 +24,66 @@ pub fn candidates(draw: &Draw<'_>, chance: &mut Chance) -> Vec<Candidate> {
         0 => vec![rolling(draw.plan.order(draw.slot, &brokers))],
         1 | 2 => reassignments(draw, number),
         3 => vec![command(draw, settings(draw, number), Value::Null)],
-        4 => vec![command(draw, elections(draw, number), Value::Null)],
+        4 => vec![command(draw, PREFERRED.to_owned(), Value::Null)],
         _ => vec![command(draw, scratch(draw, deed, number), Value::Null)],
     }
 }
 
 fn rolling(brokers: Vec<String>) -> Candidate {
-    Candidate {
-        begin: Vec::new(),
-        end: End::default(),
-        harm: Harm::default(),
-        lasts: Nanos::ZERO,
-        keys: vec![keys::ROLLING.to_owned()],
-        rolling: brokers,
-    }
+    Candidate { keys: vec![keys::ROLLING.to_owned()], rolling: brokers, ..Candidate::default() }
 }
 
-fn command(draw: &Draw<'_>, words: String, files: Value) -> Candidate {
+/// A step that runs a command in the background.
+fn in_background(draw: &Draw<'_>, words: &str, files: Value, again: &str) -> Value {
     let brokers = draw.player.scenario.cluster.nodes.iter().filter(|n| n.broker);
     let servers: Vec<String> = brokers.map(|n| format!("{}:{BROKER_PORT}", n.name)).collect();
     let (tool, rest) = words.split_once(' ').expect("a tool with options");
     let line = format!("{tool} --bootstrap-server {} {rest}", servers.join(","));
-    let name = format!("chaos-{}-{}", draw.player.chaoses, draw.slot.number);
+    let name = format!("chaos-{}-{}{again}", draw.player.chaoses, draw.slot.number);
     let mut step = json!({ "command": line, "background": name });
     if !files.is_null() {
         step["files"] = files;
     }
-    Candidate {
-        begin: vec![step],
-        end: End::default(),
-        harm: Harm::default(),
-        lasts: Nanos::ZERO,
-        keys: Vec::new(),
-        rolling: Vec::new(),
+    step
+}
+
+fn command(draw: &Draw<'_>, words: String, files: Value) -> Candidate {
+    Candidate { begin: vec![in_background(draw, &words, files, "")], ..Candidate::default() }
+}
+
+/// A voter of a quorum whose voters can be changed is taken out and put back. While it is out it counts as one that is
+/// down, so that nothing befalls the others.
+pub fn voters(draw: &Draw<'_>, lasts: Nanos) -> Vec<Candidate> {
+    let Some(raft) = furthest_raft(draw.player, draw.world).filter(|raft| raft.kraft_version() > 0) else {
+        return Vec::new();
+    };
+    let nodes = draw.player.scenario.cluster.nodes.iter();
+    let voters = nodes.filter(|n| raft.voters().node(n.id).is_some());
+    let names: Vec<String> = voters.map(|n| n.name.clone()).filter(|name| draw.runs(name)).collect();
+    if raft.voters().len() < 3 {
+        return Vec::new();
     }
+    let candidate = |name: String| {
+        let out = format!(
+            "kafka-metadata-quorum remove-controller --controller-id {{{name}.id}} --controller-directory-id {{{name}.directory}}"
+        );
+        let back = format!("kafka-metadata-quorum --command-config {name}:server.properties add-controller");
+        Candidate {
+            begin: vec![in_background(draw, &out, Value::Null, "")],
+            end: End { steps: vec![in_background(draw, &back, Value::Null, "-back")], ..End::default() },
+            harm: Harm { down: draw.id(&name).into_iter().collect(), lasts: lasts.0, ..Harm::default() },
+            lasts,
+            keys: vec![keys::process(&name), keys::VOTERS.to_owned()],
+            ..Candidate::default()
+        }
+    };
+    draw.plan.order(draw.slot, &names).into_iter().map(candidate).collect()
+}
+
+/// Leaders from those who may have lost what was committed.
+pub fn unclean_election(draw: &Draw<'_>) -> Candidate {
+    let words = "kafka-leader-election --election-type unclean --all-topic-partitions";
+    command(draw, words.to_owned(), Value::Null)
 }
 
 /// A partition of a client's topic gets its replicas in another order or elsewhere. Only one that is whole, and that no
@@ -115,12 +143,6 @@ fn settings(draw: &Draw<'_>, number: u64) -> String {
         format!("--add-config {setting}")
     };
     format!("kafka-configs --alter --entity-type topics --entity-name {topic} {how}")
-}
-
-/// Preferred leaders; where nothing is kept, unclean ones.
-fn elections(draw: &Draw<'_>, number: u64) -> String {
-    let kind = if !draw.keep.min_isr && number.is_multiple_of(2) { "unclean" } else { "preferred" };
-    format!("kafka-leader-election --election-type {kind} --all-topic-partitions")
 }
 
 /// The scratch topic comes, grows, goes, and comes again under its name.

@@ -13,13 +13,15 @@ use super::super::play::Player;
 use super::keep::{self, Harm, pair};
 use super::plan::{Plan, Slot};
 use super::{admin, keys};
-use crate::scenario::{ChaosKind, ClientKind, Keep};
+use crate::scenario::{ChaosKind, ClientKind};
 use crate::world::chance::Chance;
 use crate::world::{Between, ProcState, World};
 
 /// How a fault ends.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct End {
+    /// These processes are killed if they live.
+    pub down: Vec<String>,
     /// These steps.
     pub steps: Vec<Value>,
     /// These processes run again.
@@ -27,7 +29,7 @@ pub struct End {
 }
 
 /// A fault that could come now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Candidate {
     /// How it begins.
     pub begin: Vec<Value>,
@@ -41,6 +43,8 @@ pub struct Candidate {
     pub keys: Vec<String>,
     /// Brokers that are stopped and started in turn from now on.
     pub rolling: Vec<String>,
+    /// What follows, so long after it began, as soon as it may.
+    pub later: Vec<(Nanos, Candidate)>,
 }
 
 /// What candidates are drawn from.
@@ -53,8 +57,6 @@ pub struct Draw<'a> {
     pub plan: &'a Plan,
     /// The moment.
     pub slot: &'a Slot,
-    /// What is kept.
-    pub keep: &'a Keep,
     /// What is left of chaos: nothing lasts longer.
     pub left: Nanos,
 }
@@ -75,6 +77,10 @@ fn pick<T: Clone>(chance: &mut Chance, of: &[T]) -> T {
     of[chance.below(of.len() as u64) as usize].clone()
 }
 
+fn power_off(name: &str, unsynced: &str) -> Value {
+    json!({ "power_off": name, "unsynced": unsynced })
+}
+
 fn duration(nanos: Nanos) -> String {
     format!("{}ms", nanos.as_millis())
 }
@@ -86,21 +92,31 @@ impl Draw<'_> {
         let lasts = Nanos(span(&mut chance).0.min(self.left.0));
         match self.slot.kind {
             ChaosKind::Kill => self.processes(self.nodes(), lasts, |name| json!({ "kill": name })),
+            ChaosKind::CrashLoop => self.crash_loops(&mut chance),
             ChaosKind::Stop => {
                 self.processes(self.nodes(), lasts, |name| json!({ "stop": name, "wait": false }))
             }
             ChaosKind::PowerOff => {
                 let unsynced = pick(&mut chance, &["by chance", "by chance", "lost", "kept"]);
-                let step = |name: &str| json!({ "power_off": name, "unsynced": unsynced });
-                self.processes(self.nodes(), lasts, step)
+                self.processes(self.truthful(), lasts, |name| power_off(name, unsynced))
             }
+            ChaosKind::Wipe => self.wipes(&mut chance, lasts),
+            ChaosKind::StaleDisk => self.stale_disks(&mut chance, lasts),
             ChaosKind::Pause => self.pauses(lasts),
             ChaosKind::ClientKill => self.processes(self.clients(), lasts, |name| json!({ "kill": name })),
             ChaosKind::Cut => self.cuts(&mut chance, lasts),
             ChaosKind::Link => self.links(&mut chance, lasts),
             ChaosKind::Disk => self.disks(&mut chance, lasts),
             ChaosKind::Clock => self.clocks(&mut chance, lasts),
+            ChaosKind::ClientStop => {
+                self.processes(self.clients(), lasts, |name| json!({ "stop": name, "wait": false }))
+            }
+            ChaosKind::Hostile => self.hostile(lasts),
             ChaosKind::Admin => admin::candidates(self, &mut chance),
+            ChaosKind::Voters => admin::voters(self, lasts),
+            ChaosKind::BitFlip => self.bit_flips(),
+            ChaosKind::LostSync => self.lost_syncs(lasts),
+            ChaosKind::UncleanElection => vec![admin::unclean_election(self)],
         }
     }
 
@@ -116,11 +132,13 @@ impl Draw<'_> {
         works.flat_map(|c| c.processes()).filter(|name| self.world.proc(name).is_some()).collect()
     }
 
-    fn runs(&self, name: &str) -> bool {
+    /// Whether a process runs.
+    pub fn runs(&self, name: &str) -> bool {
         self.world.proc(name).is_some_and(|p| self.world.state(p) == ProcState::Running)
     }
 
-    fn id(&self, name: &str) -> Option<i32> {
+    /// The id of a node.
+    pub fn id(&self, name: &str) -> Option<i32> {
         self.player.scenario.cluster.nodes.iter().find(|n| n.name == *name).map(|n| n.id)
     }
 
@@ -133,9 +151,127 @@ impl Draw<'_> {
             harm: Harm { down: self.id(&name).into_iter().collect(), lasts: lasts.0, ..Harm::default() },
             lasts,
             keys: vec![keys::process(&name)],
-            rolling: Vec::new(),
+            ..Candidate::default()
         };
         targets.map(candidate).collect()
+    }
+
+    /// Nodes whose disks never lied: with others a power loss takes what nobody promised to keep.
+    fn truthful(&self) -> Vec<String> {
+        let lied = |name: &String| self.world.host(name).is_some_and(|host| self.world.has_lied(host));
+        self.nodes().into_iter().filter(|name| !lied(name)).collect()
+    }
+
+    /// Brokers that have no part in the quorum.
+    fn mere_brokers(&self) -> Vec<String> {
+        let nodes = self.player.scenario.cluster.nodes.iter();
+        nodes.filter(|n| n.broker && !n.controller).map(|n| n.name.clone()).collect()
+    }
+
+    /// A node that dies again soon after each start, perhaps while it still starts.
+    fn crash_loops(&self, chance: &mut Chance) -> Vec<Candidate> {
+        let ms = |low, high| Between { low: Nanos::from_millis(low), high: Nanos::from_millis(high) };
+        let (times, power) = (2 + chance.below(4), chance.below(2) == 0);
+        let down = chance.between(ms(10, 1_000));
+        let ups: Vec<Nanos> = (0..times).map(|_| chance.between(ms(50, 4_000))).collect();
+        let targets = if power { self.truthful() } else { self.nodes() };
+        let step = |name: &str| if power { power_off(name, "by chance") } else { json!({ "kill": name }) };
+        let mut all = self.processes(targets, down, step);
+        for candidate in &mut all {
+            let once = candidate.clone();
+            let mut at = 0;
+            for up in &ups {
+                at += down.0 + up.0;
+                candidate.later.push((Nanos(at), once.clone()));
+            }
+        }
+        all
+    }
+
+    /// An empty disk. Of a controller only where voters are known by their disks and come back by themselves: one that
+    /// forgets its vote and its log breaks what Raft rests on.
+    fn wipes(&self, chance: &mut Chance, lasts: Nanos) -> Vec<Candidate> {
+        let power = chance.below(2) == 0;
+        let dynamic =
+            keep::furthest_raft(self.player, self.world).is_some_and(|raft| raft.kraft_version() > 0);
+        let setting = self.player.scenario.cluster.config.get("controller.quorum.auto.join.enable");
+        let rejoins = dynamic && setting.is_some_and(|value| value == "true");
+        let targets = if rejoins { self.nodes() } else { self.mere_brokers() };
+        let step = |name: &str| if power { power_off(name, "by chance") } else { json!({ "kill": name }) };
+        let mut all = self.processes(targets, lasts, step);
+        for candidate in &mut all {
+            let name = candidate.end.recover[0].clone();
+            candidate.begin.push(json!({ "wipe": name }));
+        }
+        all
+    }
+
+    /// A broker's disk as it was a while ago, or that of another, which is refused. As it was while the broker ran: one
+    /// that was shut down cleanly would pass for whole (a controller's would bring back its votes).
+    fn stale_disks(&self, chance: &mut Chance, lasts: Nanos) -> Vec<Candidate> {
+        let others = chance.below(4) == 0;
+        let age = chance.between(Between { low: Nanos::from_millis(100), high: Nanos::from_secs(15) });
+        let brokers = self.mere_brokers();
+        let mut all = self.processes(brokers.clone(), lasts, |name| json!({ "kill": name }));
+        for candidate in &mut all {
+            let name = candidate.end.recover[0].clone();
+            let kept = format!("chaos-{}-{}", self.player.chaoses, self.slot.number);
+            let keeps = json!({ "snapshot": { "node": name, "name": kept } });
+            let back = json!({ "restore": { "node": name, "snapshot": kept } });
+            if !others {
+                candidate.begin.push(back);
+                let strikes = std::mem::take(candidate);
+                *candidate =
+                    Candidate { begin: vec![keeps], later: vec![(age, strikes)], ..Candidate::default() };
+                continue;
+            }
+            let Some(whose) = brokers.iter().find(|other| **other != name) else { continue };
+            candidate.begin.insert(0, keeps);
+            candidate.begin.push(json!({ "restore": { "node": name, "from": whose } }));
+            candidate.begin.push(json!({ "start": name }));
+            candidate.end.down = vec![name];
+            candidate.end.steps = vec![back];
+        }
+        all
+    }
+
+    /// A hostile client that waits to be started.
+    fn hostile(&self, lasts: Nanos) -> Vec<Candidate> {
+        let clients = self.player.scenario.clients.iter();
+        let hostile = clients.filter(|c| matches!(c.kind, ClientKind::Hostile { .. }));
+        let names: Vec<String> = hostile.flat_map(|c| c.processes()).collect();
+        let waits =
+            |name: &String| self.world.proc(name).is_none_or(|p| self.world.state(p) == ProcState::Down);
+        let waiting = self.plan.order(self.slot, &names).into_iter().filter(waits);
+        let candidate = |name: String| Candidate {
+            begin: vec![json!({ "start": name })],
+            keys: vec![keys::process(&name)],
+            end: End { down: vec![name], ..End::default() },
+            lasts,
+            ..Candidate::default()
+        };
+        waiting.map(candidate).collect()
+    }
+
+    fn bit_flips(&self) -> Vec<Candidate> {
+        let flip = |name: String| Candidate {
+            begin: vec![json!({ "disk": { "node": name, "fault": "bit_flip" } })],
+            ..Candidate::default()
+        };
+        self.plan.order(self.slot, &self.nodes()).into_iter().map(flip).collect()
+    }
+
+    /// Syncs lie for a while, and then the power is lost.
+    fn lost_syncs(&self, lasts: Nanos) -> Vec<Candidate> {
+        let lie = |name: &str| json!({ "disk": { "node": name, "fault": "lying_sync" } });
+        let mut all = self.processes(self.nodes(), lasts, lie);
+        for candidate in &mut all {
+            let name = candidate.end.recover[0].clone();
+            candidate.keys.push(keys::disk(&name));
+            candidate.end.steps =
+                vec![power_off(&name, "lost"), json!({ "disk": { "node": name, "fault": "none" } })];
+        }
+        all
     }
 
     /// Nodes, or clients. Whoever leads and sleeps must not wake before it is fenced and find that everybody lags.
@@ -235,7 +371,7 @@ impl Draw<'_> {
                     ..Harm::default()
                 },
                 lasts,
-                rolling: Vec::new(),
+                ..Candidate::default()
             }
         };
         sides.into_iter().map(candidate).collect()
@@ -281,26 +417,33 @@ impl Draw<'_> {
                 harm: Harm { apart, lasts: lasts.0 + 3_000_000_000, ..Harm::default() },
                 lasts,
                 keys: keys::links(&a, &b),
-                rolling: Vec::new(),
+                ..Candidate::default()
             }
         };
         self.sides(chance).into_iter().map(candidate).collect()
     }
 
-    /// A disk that is full, slow, or fails. A node whose only log directory fails stops itself.
+    /// A disk that is full, slow, or fails; all of it, one of several log directories, or the files of a partition. A node
+    /// whose only log directory fails stops itself; one that has lost a directory gets it back with a new process.
     fn disks(&self, chance: &mut Chance, lasts: Nanos) -> Vec<Candidate> {
-        let mut faults = vec!["full", "slow", "slow", "read_error", "write_error", "sync_error", "offline"];
-        if !self.keep.min_isr && !self.keep.quorum {
-            faults.push("bit_flip");
-        }
+        let faults =
+            ["full", "slow", "slow", "read_error", "write_error", "sync_error", "lying_sync", "offline"];
         let first = chance.below(u64::MAX) as usize % faults.len();
         let stall = pick(chance, &["5ms..50ms", "100ms..1s", "2s..6s"]);
+        let (part, which) = (chance.below(4), chance.below(u64::MAX) as usize);
         let mut all = Vec::new();
         for fault in faults[first..].iter().chain(&faults[..first]) {
             let begin = |name: &str| {
                 let mut disk = json!({ "node": name, "fault": fault });
                 if *fault == "slow" {
                     disk["stall"] = json!(stall);
+                }
+                match part {
+                    0 => self.one_dir(name, which).into_iter().for_each(|dir| disk["dir"] = json!(dir)),
+                    1 => {
+                        self.one_partition(name, which).into_iter().for_each(|p| disk["partition"] = json!(p))
+                    }
+                    _ => {}
                 }
                 json!({ "disk": disk })
             };
@@ -310,14 +453,37 @@ impl Draw<'_> {
                 let name = name.clone();
                 candidate.keys.push(keys::disk(&name));
                 candidate.end.steps = vec![json!({ "disk": { "node": name, "fault": "none" } })];
-                if *fault == "slow" {
+                if matches!(*fault, "slow" | "lying_sync") {
                     let rest: Vec<String> = self.nodes().into_iter().filter(|n| *n != name).collect();
-                    candidate.harm.apart = self.apart(&[name], &rest);
+                    candidate.harm.apart = self.apart(std::slice::from_ref(&name), &rest);
+                } else if self.log_dirs(&name).len() > 1 {
+                    candidate.end.down = vec![name];
                 }
             }
             all.extend(these);
         }
         all
+    }
+
+    fn log_dirs(&self, name: &str) -> Vec<String> {
+        let cluster = &self.player.scenario.cluster;
+        cluster.nodes.iter().find(|n| n.name == name).map(|n| cluster.log_dirs(n)).unwrap_or_default()
+    }
+
+    /// One of a node's log directories, if it has several.
+    fn one_dir(&self, name: &str, which: usize) -> Option<String> {
+        let mut dirs = self.log_dirs(name);
+        (dirs.len() > 1).then(|| dirs.swap_remove(which % dirs.len()))
+    }
+
+    /// One of the clients' partitions that lie on a node.
+    fn one_partition(&self, name: &str, which: usize) -> Option<String> {
+        let host = self.world.host(name)?;
+        let topics = self.player.scenario.topics.iter();
+        let all = topics.flat_map(|t| (0..t.partitions).map(|p| format!("{}-{p}", t.name)));
+        let mut here: Vec<String> =
+            all.filter(|partition| !self.world.disk(host).dirs_named(partition).is_empty()).collect();
+        (!here.is_empty()).then(|| here.swap_remove(which % here.len()))
     }
 
     fn clocks(&self, chance: &mut Chance, lasts: Nanos) -> Vec<Candidate> {
@@ -345,9 +511,11 @@ impl Draw<'_> {
                 harm: Harm::default(),
                 lasts,
                 keys: vec![keys::clock(&name)],
-                rolling: Vec::new(),
+                ..Candidate::default()
             }
         };
-        self.plan.order(self.slot, &self.nodes()).into_iter().map(candidate).collect()
+        let mut targets = self.nodes();
+        targets.extend(self.clients());
+        self.plan.order(self.slot, &targets).into_iter().map(candidate).collect()
     }
 }

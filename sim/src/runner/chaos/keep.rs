@@ -19,7 +19,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker_core::metadata::MetadataImage;
-use broker_core::node::NodeState;
+use broker_core::node::{Node, NodeState};
+use broker_core::raft::{Raft, ReplicaKey};
 
 use super::super::play::Player;
 use crate::scenario::Keep;
@@ -173,6 +174,13 @@ pub fn newest_image<'a>(player: &Player, world: &'a World) -> Option<&'a Metadat
     images.max_by_key(|image| image.offset)
 }
 
+/// The view of the quorum of who has come furthest: voters come and go, and it knows best who they are.
+pub fn furthest_raft<'a>(player: &Player, world: &'a World) -> Option<&'a Raft> {
+    let nodes = player.scenario.cluster.nodes.iter();
+    let rafts = nodes.filter_map(|n| Some(world.node(world.proc(&n.name)?)?.raft()));
+    rafts.max_by_key(|raft| (raft.epoch(), raft.log_end_offset()))
+}
+
 /// `min.insync.replicas` of a topic, but not more than it has replicas.
 pub fn min_isr(player: &Player, image: Option<&MetadataImage>, topic: &str, replicas: usize) -> usize {
     let name = "min.insync.replicas";
@@ -203,8 +211,7 @@ pub fn look(player: &Player, world: &World, apart: &BTreeMap<Pair, u64>) -> Scen
     let mut known: BTreeMap<(&str, i32), Known> = BTreeMap::new();
     let rafts = || nodes.iter().filter_map(|n| Some(world.node(world.proc(&n.name)?)?.raft()));
     let committed = rafts().filter_map(|raft| raft.high_watermark()).max();
-    // Voters come and go: who has come furthest knows best who they are.
-    let furthest = rafts().max_by_key(|raft| (raft.epoch(), raft.log_end_offset()));
+    let furthest = furthest_raft(player, world);
     for def in nodes {
         let proc = world.proc(&def.name).expect("a node of this scenario");
         let runs = world.state(proc) == ProcState::Running;
@@ -215,7 +222,12 @@ pub fn look(player: &Player, world: &World, apart: &BTreeMap<Pair, u64>) -> Scen
             scene.brokers.insert(def.id, well);
         }
         if furthest.map_or(def.voter, |raft| raft.voters().node(def.id).is_some()) {
-            let well = node.is_some_and(|n| n.raft().log_end_offset() >= committed.unwrap_or(0));
+            // On another disk it is another one, and has no vote.
+            let votes = |n: &Node| {
+                let key = ReplicaKey::new(def.id, n.raft().directory_id());
+                furthest.is_none_or(|raft| raft.voters().is_voter(key))
+            };
+            let well = node.is_some_and(|n| votes(n) && n.raft().log_end_offset() >= committed.unwrap_or(0));
             scene.voters.insert(def.id, well);
         }
         let replicas = node.and_then(|n| n.replicas());

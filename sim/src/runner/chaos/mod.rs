@@ -35,6 +35,7 @@ const TURN: Nanos = Nanos::from_secs(1);
 /// What a fault occupies.
 mod keys {
     pub const ROLLING: &str = "rolling";
+    pub const VOTERS: &str = "voters";
 
     pub fn process(name: &str) -> String {
         format!("process {name}")
@@ -74,12 +75,16 @@ struct Show<'a> {
     plan: Plan,
     next: usize,
     active: Vec<Active>,
+    /// What follows on a fault, and when it is tried.
+    later: Vec<(SimTime, Candidate)>,
     /// Brokers that are to be restarted, one after the other, and when the next is asked.
     rolling: Vec<String>,
     turn: SimTime,
     /// Nodes that ran when it began.
     ran: Vec<String>,
     watch: Watch,
+    /// Names under which disks were kept.
+    snapshots: BTreeSet<String>,
 }
 
 /// Plays a `chaos` step.
@@ -97,10 +102,12 @@ pub async fn play(player: &mut Player, stage: &mut Stage, step: &Step, chaos: &C
         plan: Plan::new(player.seed, player.chaoses, chaos),
         next: 0,
         active: Vec::new(),
+        later: Vec::new(),
         rolling: Vec::new(),
         turn: now,
         ran: nodes.filter(runs).collect(),
         watch: Watch::new(player, stage.world(), chaos.keep.min_isr),
+        snapshots: BTreeSet::new(),
     };
     player.in_chaos = true;
     player.observer.promise.covered(chaos.keep.min_isr && chaos.keep.quorum);
@@ -128,6 +135,9 @@ impl Show<'_> {
                 self.next += 1;
                 self.strike(player, stage, &slot).await?;
             }
+            for (_, candidate) in self.later.extract_if(.., |(when, _)| *when <= at).collect::<Vec<_>>() {
+                self.follow(player, stage, candidate).await?;
+            }
             if !self.rolling.is_empty() && self.turn <= at {
                 self.roll(player, stage).await?;
             }
@@ -139,7 +149,8 @@ impl Show<'_> {
         let slot = self.plan.slots.get(self.next).map(|slot| self.began + slot.at);
         let turn = (!self.rolling.is_empty()).then_some(self.turn);
         let ends = self.active.iter().map(|fault| fault.until);
-        ends.chain(slot).chain(turn).chain([self.until]).min().expect("there is an end")
+        let later = self.later.iter().map(|(when, _)| *when);
+        ends.chain(slot).chain(later).chain(turn).chain([self.until]).min().expect("there is an end")
     }
 
     /// Lets time pass, and looks whether what is kept is.
@@ -181,14 +192,10 @@ impl Show<'_> {
     async fn strike(&mut self, player: &mut Player, stage: &mut Stage, slot: &Slot) -> Result<(), Stop> {
         let left = self.until.since(stage.world().now());
         let world = stage.world();
-        let draw = Draw { player, world, plan: &self.plan, slot, keep: &self.chaos.keep, left };
+        let draw = Draw { player, world, plan: &self.plan, slot, left };
         let candidates = draw.candidates();
         let scene = self.scene(player, world);
-        let chosen = candidates.into_iter().find(|candidate| {
-            self.is_free(&candidate.keys)
-                && scene.broken_by(&self.chaos.keep, &candidate.harm).is_none()
-                && candidate.begin.iter().all(|json| step_of(&player.scenario, self.step.index, json).is_ok())
-        });
+        let chosen = candidates.into_iter().find(|candidate| self.may_come(candidate, world, &scene));
         match chosen {
             Some(candidate) if !candidate.rolling.is_empty() => {
                 let now = stage.world().now();
@@ -203,6 +210,39 @@ impl Show<'_> {
         }
     }
 
+    /// Whether nothing stands in the way of a fault, and nothing that is kept would break.
+    fn may_come(&self, candidate: &Candidate, world: &World, scene: &Scene) -> bool {
+        // A disk that has lied loses with its power what nobody promised to keep.
+        let lied = |step: &Value| {
+            let host = step["power_off"].as_str().and_then(|name| world.host(name));
+            host.is_some_and(|host| world.has_lied(host))
+        };
+        self.is_free(&candidate.keys)
+            && !candidate.begin.iter().any(lied)
+            && scene.broken_by(&self.chaos.keep, &candidate.harm).is_none()
+    }
+
+    /// What follows on a fault is tried once a second until it may come, or chaos is over.
+    async fn follow(
+        &mut self,
+        player: &mut Player,
+        stage: &mut Stage,
+        mut candidate: Candidate,
+    ) -> Result<(), Stop> {
+        let world = stage.world();
+        let lives = |name: &String| {
+            let state = world.proc(name).map(|proc| world.state(proc));
+            state.is_some_and(|state| !matches!(state, ProcState::Down | ProcState::Halted))
+        };
+        let scene = self.scene(player, world);
+        if !candidate.end.recover.iter().all(lives) || !self.may_come(&candidate, world, &scene) {
+            self.later.push((world.now() + TURN, candidate));
+            return Ok(());
+        }
+        candidate.lasts = Nanos(candidate.lasts.0.min(self.until.since(world.now()).0));
+        self.begin(player, stage, candidate).await
+    }
+
     async fn begin(
         &mut self,
         player: &mut Player,
@@ -212,6 +252,8 @@ impl Show<'_> {
         for json in candidate.begin {
             self.act(player, stage, json).await?;
         }
+        let now = stage.world().now();
+        self.later.extend(candidate.later.into_iter().map(|(after, next)| (now + after, next)));
         if !candidate.keys.is_empty() {
             self.active.push(Active {
                 until: stage.world().now() + candidate.lasts,
@@ -244,14 +286,17 @@ impl Show<'_> {
             harm,
             lasts: TURN,
             keys,
-            rolling: Vec::new(),
+            ..Candidate::default()
         };
         self.begin(player, stage, candidate).await
     }
 
     async fn act(&mut self, player: &mut Player, stage: &mut Stage, json: Value) -> Result<(), Stop> {
-        let step =
-            step_of(&player.scenario, self.step.index, &json).unwrap_or_else(|e| panic!("{json}: {e}"));
+        let step = step_of(&player.scenario, self.step.index, &json, &self.snapshots);
+        let step = step.unwrap_or_else(|e| panic!("{json}: {e}"));
+        if let Verb::Snapshot(snapshot) = &step.verb {
+            self.snapshots.insert(snapshot.name.clone());
+        }
         let at = stage.world().now().since(self.began);
         player.schedule.push(Scheduled { chaos: self.step.index, at, step: json });
         player.act(stage, &step).await
@@ -259,6 +304,12 @@ impl Show<'_> {
 
     /// A fault is over.
     async fn end(&mut self, player: &mut Player, stage: &mut Stage, fault: Active) -> Result<(), Stop> {
+        for name in fault.end.down {
+            let lives = |p| !matches!(stage.world().state(p), ProcState::Down | ProcState::Halted);
+            if stage.world().proc(&name).is_some_and(lives) {
+                self.act(player, stage, json!({ "kill": name })).await?;
+            }
+        }
         for json in fault.end.steps {
             self.act(player, stage, json).await?;
         }
@@ -283,6 +334,7 @@ impl Show<'_> {
     }
 
     async fn end_all(&mut self, player: &mut Player, stage: &mut Stage) -> Result<(), Stop> {
+        self.later.clear();
         for fault in std::mem::take(&mut self.active) {
             self.end(player, stage, fault).await?;
         }
