@@ -16,6 +16,11 @@ use broker_core::event::{Event, GroupAssignment, TopicPartition};
 
 use super::{Breach, Subject};
 
+/// The name of the invariant of owners.
+pub const SINGLE_OWNER: &str = "SingleOwnerPerGeneration";
+/// The name of the invariant of commits.
+pub const OFFSET_MONOTONIC: &str = "CommittedOffsetMonotonic";
+
 #[derive(Clone, Debug, Default)]
 struct Group {
     /// By the member's process: its generation, and what it owns.
@@ -33,13 +38,22 @@ pub struct Groups {
     judged: Option<BTreeSet<Arc<str>>>,
     /// Commands that reset or delete offsets and run now.
     resetting: u32,
+    /// Groups in which two processes have one group.instance.id: each of them takes the other's place.
+    shared: BTreeSet<Arc<str>>,
     breaches: Vec<Breach>,
+    /// What was broken in those.
+    shared_breaches: Vec<Breach>,
 }
 
 impl Groups {
     /// Judges the committed offsets of these groups only: others belong to a client that commits whatever it likes.
     pub fn judge_only(&mut self, groups: impl IntoIterator<Item = Arc<str>>) {
         self.judged = Some(groups.into_iter().collect());
+    }
+
+    /// In this group two processes have one group.instance.id.
+    pub fn shared_instance(&mut self, group: &str) {
+        self.shared.insert(Arc::from(group));
     }
 
     /// Hears what a broker said.
@@ -81,7 +95,7 @@ impl Groups {
             .collect();
         for partition in twice {
             let text = format!("Two members of group {group} own {partition} in generation {generation}.");
-            self.breach("SingleOwnerPerGeneration", &partition, text);
+            self.owned_twice(group, &partition, text);
         }
     }
 
@@ -119,12 +133,17 @@ impl Groups {
 
     /// Whether `take` has anything to give.
     pub fn is_broken(&self) -> bool {
-        !self.breaches.is_empty()
+        !(self.breaches.is_empty() && self.shared_breaches.is_empty())
     }
 
     /// What was broken since the last call.
     pub fn take(&mut self) -> Vec<Breach> {
         std::mem::take(&mut self.breaches)
+    }
+
+    /// What was broken where two processes have one group.instance.id.
+    pub fn take_shared(&mut self) -> Vec<Breach> {
+        std::mem::take(&mut self.shared_breaches)
     }
 
     fn group(&mut self, name: &Arc<str>) -> &mut Group {
@@ -143,7 +162,7 @@ impl Groups {
                     "In generation {generation} of group {group}, {partition} was assigned to both {} and {}.",
                     other.member, member.member
                 );
-                self.breach("SingleOwnerPerGeneration", partition, text);
+                self.owned_twice(group, partition, text);
             }
         }
     }
@@ -173,8 +192,16 @@ impl Groups {
             let text = format!(
                 "The committed offset of group {name} went back from {from} to {to}, and nobody had asked for it."
             );
-            self.breach("CommittedOffsetMonotonic", partition, text);
+            self.breach(OFFSET_MONOTONIC, partition, text);
         }
+    }
+
+    fn owned_twice(&mut self, group: &Arc<str>, at: &TopicPartition, text: String) {
+        if !self.shared.contains(group) {
+            return self.breach(SINGLE_OWNER, at, text);
+        }
+        let subject = Subject::Partition(at.topic.to_string(), at.partition);
+        self.shared_breaches.push(Breach { name: SINGLE_OWNER, subject, text });
     }
 
     fn breach(&mut self, name: &'static str, at: &TopicPartition, text: String) {

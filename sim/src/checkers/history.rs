@@ -8,6 +8,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+/// One offset held two messages.
+pub const INCONSISTENT_OFFSETS: &str = "inconsistent-offsets";
+/// Acknowledged, and gone.
+pub const LOST_WRITE: &str = "lost-write";
+/// In the log more than once.
+pub const DUPLICATE: &str = "duplicate";
+/// Acknowledged, and nobody could read that far.
+pub const UNSEEN: &str = "unseen";
+
 /// A message: the index of its client's name, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Message {

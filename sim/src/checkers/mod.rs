@@ -13,6 +13,45 @@ pub mod replicas;
 pub mod storage;
 pub mod transactions;
 
+/// Each name under which something can be found: those that a scenario may name among its violations.
+pub const NAMES: &[&str] = &[
+    replicas::log_matching::NAME,
+    replicas::leader_completeness::NAME,
+    replicas::no_committed_record_lost::NAME,
+    replicas::strong_isr::NAME,
+    replicas::leader_in_isr::NAME,
+    replicas::leader_candidate_completeness::NAME,
+    replicas::replication_quorum_superset::NAME,
+    replicas::valid_high_watermark::NAME,
+    replicas::consistent_read::NAME,
+    replicas::single_leader_per_epoch::NAME,
+    replicas::monotonic_epoch::NAME,
+    replicas::contiguous_sequences::NAME,
+    replicas::contiguous_sequences::ZOMBIES,
+    storage::synced::NAME,
+    storage::recovery::NAME,
+    quorum::election_safety::NAME,
+    quorum::one_vote_per_epoch::NAME,
+    quorum::pre_vote_before_vote::NAME,
+    quorum::metadata_log_matching::NAME,
+    quorum::committed_metadata_never_lost::NAME,
+    groups::SINGLE_OWNER,
+    groups::OFFSET_MONOTONIC,
+    transactions::HANGING,
+    transactions::ABORTED_READ,
+    transactions::PRECOMMITTED_READ,
+    transactions::TORN,
+    history::INCONSISTENT_OFFSETS,
+    history::DUPLICATE,
+    history::LOST_WRITE,
+    history::UNSEEN,
+    positions::POLL_SKIP,
+    positions::NONMONOTONIC_POLL,
+    positions::INT_POLL_SKIP,
+    positions::INT_NONMONOTONIC_POLL,
+    positions::NONMONOTONIC_SEND,
+];
+
 /// What a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {

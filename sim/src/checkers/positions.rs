@@ -17,6 +17,17 @@ use client::{Made, PolledRecord};
 use super::history::{History, PartitionIndex};
 use super::{Breach, Subject};
 
+/// A consumer went on behind records that it had not got.
+pub const POLL_SKIP: &str = "poll-skip";
+/// A consumer went back.
+pub const NONMONOTONIC_POLL: &str = "nonmonotonic-poll";
+/// A gap within one poll.
+pub const INT_POLL_SKIP: &str = "int-poll-skip";
+/// A step back within one poll.
+pub const INT_NONMONOTONIC_POLL: &str = "int-nonmonotonic-poll";
+/// A producer's messages are not in the order in which it sent them.
+pub const NONMONOTONIC_SEND: &str = "nonmonotonic-send";
+
 /// A client and a partition.
 type Place = (usize, PartitionIndex);
 
@@ -52,11 +63,11 @@ impl Positions {
         let (Some(first), Some(end)) = (records.first(), records.last()) else { return };
         let before = self.polled.get(&(client, at)).copied();
         if let Some(Position { last, .. }) = before {
-            self.follows(("poll-skip", "nonmonotonic-poll"), at, last, first.offset, history, &matters);
+            self.follows((POLL_SKIP, NONMONOTONIC_POLL), at, last, first.offset, history, &matters);
         }
         for pair in records.windows(2) {
             let (one, next) = (pair[0].offset, pair[1].offset);
-            self.follows(("int-poll-skip", "int-nonmonotonic-poll"), at, one, next, history, &matters);
+            self.follows((INT_POLL_SKIP, INT_NONMONOTONIC_POLL), at, one, next, history, &matters);
         }
         let kept = before.and_then(|position| position.kept);
         self.polled.insert((client, at), Position { last: end.offset, kept });
@@ -144,7 +155,7 @@ impl Positions {
             before.0, before.1
         );
         self.breaches.push(Breach {
-            name: "nonmonotonic-send",
+            name: NONMONOTONIC_SEND,
             subject: Subject::Partition(topic, partition),
             text,
         });

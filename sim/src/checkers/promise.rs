@@ -12,6 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Why who reads uncommitted records may read what was aborted.
+pub const READS_UNCOMMITTED: &str = "isolation.level=read_uncommitted";
+/// Why two processes may own one partition.
+pub const SHARED_INSTANCE: &str = "two processes with one group.instance.id";
+
 /// What happened to the disk of a node that takes something away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Loss {
@@ -58,6 +63,20 @@ pub struct Promise {
     unclean: BTreeSet<String>,
     /// Topics in which a consumer's position was out of range, so that `auto.offset.reset` applied.
     out_of_range: BTreeSet<String>,
+    /// Topics to which commands wrote: what a person sends again is a new message to Kafka.
+    by_hand: BTreeSet<String>,
+    /// Topics to which programs write in transactions.
+    transactional: BTreeSet<String>,
+    /// By topic: the longest `delivery.timeout.ms` of its producers.
+    delivery: BTreeMap<String, u64>,
+    /// `producer.id.expiration.ms` of the brokers.
+    expiration: u64,
+    /// The lowest `transaction.version` so far.
+    transaction_version: i16,
+    /// `transaction.partition.verification.enable` of the brokers.
+    verification: bool,
+    /// For a while there were no eligible leader replicas (`eligible.leader.replicas.version=0`).
+    without_elr: bool,
     /// Topics that were deleted: what clients still tell may be of the one or of the other of that name.
     deleted: BTreeSet<String>,
     /// By topic, where it differs from the brokers'.
@@ -76,6 +95,13 @@ impl Default for Promise {
             not_idempotent: BTreeSet::new(),
             unclean: BTreeSet::new(),
             out_of_range: BTreeSet::new(),
+            by_hand: BTreeSet::new(),
+            transactional: BTreeSet::new(),
+            delivery: BTreeMap::new(),
+            expiration: 86_400_000,
+            transaction_version: 2,
+            verification: true,
+            without_elr: false,
             deleted: BTreeSet::new(),
             topics: BTreeMap::new(),
             brokers: Durability { min_isr: 1, flushed: false, unclean: false },
@@ -102,6 +128,30 @@ impl Promise {
         }
     }
 
+    /// A producer of `topic` sends a batch again for so long, in milliseconds.
+    pub fn delivery_timeout(&mut self, topic: &str, millis: u64) {
+        let known = self.delivery.entry(topic.to_owned()).or_default();
+        *known = (*known).max(millis);
+    }
+
+    /// A program writes to `topic` in transactions.
+    pub fn transactional(&mut self, topic: &str) {
+        self.transactional.insert(topic.to_owned());
+    }
+
+    /// A command wrote to `topic`.
+    pub fn written_by_hand(&mut self, topic: &str) {
+        if !self.by_hand.contains(topic) {
+            self.by_hand.insert(topic.to_owned());
+        }
+    }
+
+    /// The features that are finalized now.
+    pub fn features(&mut self, elr: bool, transaction_version: i16) {
+        self.without_elr |= !elr;
+        self.transaction_version = self.transaction_version.min(transaction_version);
+    }
+
     /// A setting of all brokers, or of one topic. It counts from now on; of two values the one that promises less does,
     /// since what was written under it may be lost later.
     pub fn setting(&mut self, topic: Option<&str>, name: &str, value: &str, at_start: bool) {
@@ -119,6 +169,8 @@ impl Promise {
                 known.flushed = value == "1" && (at_start || known.flushed);
             }
             "unclean.leader.election.enable" => known.unclean |= value == "true",
+            "producer.id.expiration.ms" => self.expiration = value.parse().unwrap_or(self.expiration),
+            "transaction.partition.verification.enable" => self.verification = value == "true",
             _ => {}
         }
     }
@@ -183,7 +235,13 @@ impl Promise {
         let weak_acks = || topic.and_then(|t| self.weak_acks.get(t).copied());
         let deleted = || on(&self.deleted).then_some("the topic was deleted");
         match name {
+            "lost-write" if on(&self.transactional) => {
+                self.one_epoch().or_else(weak_acks).or_else(data_loss).or_else(deleted)
+            }
             "lost-write" | "inconsistent-offsets" => weak_acks().or_else(data_loss).or_else(deleted),
+            "G1a" | "precommitted-read" => self.one_epoch(),
+            "torn-transaction" => self.one_epoch().or_else(data_loss),
+            "HangingTransaction" => self.unverified().or_else(data_loss),
             "poll-skip" | "nonmonotonic-poll" => {
                 let out_of_range =
                     on(&self.out_of_range).then_some("auto.offset.reset gave another position");
@@ -199,17 +257,16 @@ impl Promise {
             "unseen" => Some("the partition could not be read to its end"),
             "duplicate" => {
                 let again = on(&self.not_idempotent).then_some("retries without idempotence");
-                again.or_else(data_loss).or_else(deleted)
+                let by_hand = on(&self.by_hand).then_some("a command sent it as well");
+                again.or(by_hand).or_else(|| self.forgotten(topic)).or_else(data_loss).or_else(deleted)
             }
+            "ContiguousSequences" => self.forgotten(topic).or_else(data_loss),
             "LeaderCompleteness"
             | "LeaderCandidateCompleteness"
             | "ConsistentRead"
-            | "ContiguousSequences"
             | "NoZombieWrites"
             | "SingleOwnerPerGeneration"
             | "CommittedOffsetMonotonic"
-            | "torn-transaction"
-            | "HangingTransaction"
             | "NoCommittedRecordLost"
             | "StrongIsr"
             | "ValidHighWatermark" => data_loss(),
@@ -226,6 +283,24 @@ impl Promise {
         }
     }
 
+    /// With transactions of version 2 each has an epoch of its own (KIP-890): what is late belongs to none but its own.
+    fn one_epoch(&self) -> Option<&'static str> {
+        (self.transaction_version < 2).then_some("transaction.version below 2")
+    }
+
+    /// A leader that asks nobody takes a batch of a transaction that has ended (KIP-890).
+    fn unverified(&self) -> Option<&'static str> {
+        let asks = self.verification || self.transaction_version >= 2;
+        (!asks).then_some("transaction.partition.verification.enable=false")
+    }
+
+    /// Kafka's documentation of `producer.id.expiration.ms`: the same as `delivery.timeout.ms` or more protects against
+    /// duplicates.
+    fn forgotten(&self, topic: Option<&str>) -> Option<&'static str> {
+        let longest = topic.and_then(|topic| self.delivery.get(topic)).copied().unwrap_or(0);
+        (self.expiration < longest).then_some("producer.id.expiration.ms below delivery.timeout.ms")
+    }
+
     fn durability(&self, topic: Option<&str>) -> Durability {
         topic.and_then(|t| self.topics.get(t)).copied().unwrap_or(self.brokers)
     }
@@ -240,6 +315,9 @@ impl Promise {
         let counts = |loss: Loss| loss != Loss::Power || !flushed;
         let nodes: BTreeSet<i32> =
             self.lost.iter().filter(|(_, loss)| counts(*loss)).map(|(node, _)| *node).collect();
+        if !nodes.is_empty() && self.without_elr && nodes.len() < min_isr {
+            return Some("a loss on one disk without eligible leader replicas");
+        }
         if nodes.len() < min_isr { None } else { self.any(counts) }
     }
 }
@@ -297,6 +375,45 @@ mod tests {
         promise.covered(false);
         promise.wiped(2);
         assert_eq!(promise.excuse("lost-write", Some("t")), Some("a disk was wiped"));
+    }
+
+    #[test]
+    fn without_eligible_leader_replicas_the_last_one_in_sync_may_lose_everything() {
+        let mut promise = Promise::default();
+        promise.setting(None, "min.insync.replicas", "2", true);
+        promise.features(false, 2);
+        assert_eq!(promise.excuse("lost-write", Some("t")), None);
+        promise.power_lost(1, false);
+        let why = Some("a loss on one disk without eligible leader replicas");
+        assert_eq!(promise.excuse("LeaderCandidateCompleteness", Some("t")), why);
+        promise.power_lost(2, false);
+        assert_eq!(promise.excuse("lost-write", Some("t")), Some("power loss without fsync"));
+    }
+
+    #[test]
+    fn what_versions_and_timeouts_promise() {
+        let mut promise = Promise::default();
+        promise.transactional("t");
+        promise.delivery_timeout("t", 120_000);
+        for name in ["G1a", "lost-write", "torn-transaction", "HangingTransaction", "duplicate"] {
+            assert_eq!(promise.excuse(name, Some("t")), None, "{name}");
+        }
+        promise.features(true, 1);
+        let one_epoch = Some("transaction.version below 2");
+        for name in ["G1a", "lost-write", "torn-transaction"] {
+            assert_eq!(promise.excuse(name, Some("t")), one_epoch, "{name}");
+        }
+        assert_eq!(promise.excuse("lost-write", Some("other")), None);
+        assert_eq!(promise.excuse("HangingTransaction", Some("t")), None);
+        promise.setting(None, "transaction.partition.verification.enable", "false", true);
+        assert!(promise.excuse("HangingTransaction", Some("t")).is_some());
+        promise.setting(None, "producer.id.expiration.ms", "5000", true);
+        let forgotten = Some("producer.id.expiration.ms below delivery.timeout.ms");
+        assert_eq!(promise.excuse("duplicate", Some("t")), forgotten);
+        assert_eq!(promise.excuse("ContiguousSequences", Some("t")), forgotten);
+        assert_eq!(promise.excuse("duplicate", Some("other")), None);
+        promise.written_by_hand("other");
+        assert_eq!(promise.excuse("duplicate", Some("other")), Some("a command sent it as well"));
     }
 
     #[test]

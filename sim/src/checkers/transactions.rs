@@ -16,6 +16,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{FinalRead, PartitionIndex};
 
+/// A record of an aborted transaction was read.
+pub const ABORTED_READ: &str = "G1a";
+/// A record was read before its transaction was decided.
+pub const PRECOMMITTED_READ: &str = "precommitted-read";
+/// A transaction is there in part.
+pub const TORN: &str = "torn-transaction";
+/// A transaction that no coordinator will end.
+pub const HANGING: &str = "HangingTransaction";
+
+/// Who reads a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Somebody with isolation.level=read_committed.
+    Committed,
+    /// Somebody who wants to see everything, with isolation.level=read_uncommitted.
+    Uncommitted,
+    /// The reader of everything that is committed, at the end of the run.
+    Final,
+}
+
 /// How a transaction ended, as far as its program knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -38,6 +58,8 @@ pub enum Finding {
         offset: i64,
         /// Whose transaction, and which.
         transaction: (String, u64),
+        /// Who read it wanted to see everything.
+        uncommitted: bool,
     },
     /// A record was read before its transaction was decided.
     PrecommittedRead {
@@ -47,6 +69,8 @@ pub enum Finding {
         offset: i64,
         /// Whose transaction, and which.
         transaction: (String, u64),
+        /// Who read it wanted to see everything.
+        uncommitted: bool,
     },
     /// A record of a committed transaction is not there.
     Lost {
@@ -85,6 +109,9 @@ struct Read {
     finally: bool,
     /// That it was read was told as a finding.
     told: bool,
+    /// It was read by who wants to see everything, and that was told as a finding.
+    seen: bool,
+    seen_told: bool,
 }
 
 /// The transactions of a run.
@@ -144,10 +171,14 @@ impl Transactions {
         let Some(index) = self.current.remove(&program) else { return };
         let ended = self.all.get_mut(&index).expect("a current one is kept");
         ended.fate = fate;
-        let read = ended.records.iter().find(|(_, read)| read.ever && !read.told);
-        if let (Fate::Aborted, Some((&(at, offset), _))) = (fate, read) {
-            let transaction = (ended.whose.clone(), ended.number);
-            self.findings.push(Finding::AbortedRead { at, offset, transaction });
+        if fate == Fate::Aborted {
+            let read = ended.records.iter().find(|(_, read)| read.ever && !read.told);
+            let seen = ended.records.iter().find(|(_, read)| read.seen && !read.seen_told);
+            for (read, uncommitted) in [(read, false), (seen, true)] {
+                let Some((&(at, offset), _)) = read else { continue };
+                let transaction = (ended.whose.clone(), ended.number);
+                self.findings.push(Finding::AbortedRead { at, offset, transaction, uncommitted });
+            }
         }
         self.forget_if_empty(index);
     }
@@ -176,8 +207,8 @@ impl Transactions {
         }
     }
 
-    /// Somebody who reads committed transactions read a record; `finally` at the end of the run.
-    pub fn read(&mut self, at: PartitionIndex, offset: i64, finally: bool) {
+    /// Somebody read a record.
+    pub fn read(&mut self, at: PartitionIndex, offset: i64, reader: Reader) {
         let Some(&index) = self.of_record.get(&(at, offset)) else { return };
         let marker = self.marker_behind(index, at, offset);
         let fate = self.all[&index].fate;
@@ -185,15 +216,21 @@ impl Transactions {
         let early = fate == Fate::Open && marker == Some(None);
         let transaction = self.all.get_mut(&index).expect("it has a record");
         let read = transaction.records.get_mut(&(at, offset)).expect("it is one of its records");
-        (read.ever, read.finally) = (true, read.finally || finally);
-        if read.told || !(aborted || early) {
+        let uncommitted = reader == Reader::Uncommitted;
+        let (read_by, told) = match reader {
+            Reader::Uncommitted => (&mut read.seen, &mut read.seen_told),
+            Reader::Committed | Reader::Final => (&mut read.ever, &mut read.told),
+        };
+        *read_by = true;
+        read.finally |= reader == Reader::Final;
+        if *told || !(aborted || early) {
             return;
         }
-        read.told = true;
+        *told = true;
         let transaction = self.name(index);
         self.findings.push(match aborted {
-            true => Finding::AbortedRead { at, offset, transaction },
-            false => Finding::PrecommittedRead { at, offset, transaction },
+            true => Finding::AbortedRead { at, offset, transaction, uncommitted },
+            false => Finding::PrecommittedRead { at, offset, transaction, uncommitted },
         });
     }
 
@@ -290,8 +327,8 @@ mod tests {
         let (mut transactions, places) = written();
         transactions.ended(0, Fate::Committed);
         for at in places {
-            transactions.read(at, 10, true);
-            transactions.read(at, 11, true);
+            transactions.read(at, 10, Reader::Final);
+            transactions.read(at, 11, Reader::Final);
         }
         transactions.judge(|_| WHOLE);
         assert_eq!(transactions.take(), []);
@@ -315,7 +352,7 @@ mod tests {
     fn what_is_committed_and_not_there_is_lost() {
         let (mut transactions, places) = written();
         transactions.ended(0, Fate::Committed);
-        transactions.read(places[0], 10, true);
+        transactions.read(places[0], 10, Reader::Final);
         transactions.judge(|_| WHOLE);
         let transaction = ("copier".to_owned(), 0);
         assert_eq!(transactions.take(), [Finding::Lost { at: places[0], offset: 11, transaction }]);
@@ -336,13 +373,30 @@ mod tests {
     fn an_aborted_record_that_is_read_is_told_whenever_it_is_known() {
         let transaction = ("copier".to_owned(), 0);
         let (mut transactions, places) = written();
-        transactions.read(places[1], 11, false);
+        transactions.read(places[1], 11, Reader::Committed);
         assert_eq!(transactions.take(), [], "it may yet be committed");
         transactions.ended(0, Fate::Aborted);
-        let found = Finding::AbortedRead { at: places[1], offset: 11, transaction };
+        let found = Finding::AbortedRead { at: places[1], offset: 11, transaction, uncommitted: false };
         assert_eq!(transactions.take(), [found]);
-        transactions.read(places[0], 10, false);
+        transactions.read(places[0], 10, Reader::Committed);
         assert_eq!(transactions.take().len(), 1);
+    }
+
+    #[test]
+    fn who_wants_to_see_everything_is_told_apart() {
+        for (fate, found) in [(Fate::Aborted, 1), (Fate::Committed, 0)] {
+            let (mut transactions, places) = written();
+            transactions.read(places[0], 10, Reader::Uncommitted);
+            transactions.ended(0, fate);
+            transactions.read(places[0], 11, Reader::Uncommitted);
+            let all = transactions.take();
+            assert_eq!(all.len(), 2 * found, "{fate:?}: {all:?}");
+            assert!(all.iter().all(|f| matches!(f, Finding::AbortedRead { uncommitted: true, .. })));
+            transactions.read(places[0], 10, Reader::Committed);
+            let all = transactions.take();
+            assert_eq!(all.len(), found, "{fate:?}: {all:?}");
+            assert!(all.iter().all(|f| matches!(f, Finding::AbortedRead { uncommitted: false, .. })));
+        }
     }
 
     #[test]
@@ -351,7 +405,7 @@ mod tests {
             let (mut transactions, places) = written();
             transactions.ended(0, Fate::Open);
             let all = [(places[0], 10), (places[0], 11), (places[1], 10), (places[1], 11)];
-            all.iter().take(seen).for_each(|(at, offset)| transactions.read(*at, *offset, true));
+            all.iter().take(seen).for_each(|(at, offset)| transactions.read(*at, *offset, Reader::Final));
             transactions.judge(|_| WHOLE);
             assert_eq!(!transactions.take().is_empty(), torn, "{seen} of 4");
         }
@@ -372,15 +426,18 @@ mod tests {
             if let Some(commits) = marker {
                 transactions.marker(at, 4000, 13, commits);
             }
-            transactions.read(at, 11, false);
-            transactions.read(at, 11, true);
+            transactions.read(at, 11, Reader::Committed);
+            transactions.read(at, 11, Reader::Final);
             transactions.ended(0, if marker == Some(true) { Fate::Committed } else { Fate::Aborted });
             transactions.take()
         };
         assert_eq!(told(Some(true)), []);
         let (offset, of) = (11, transaction.clone());
-        assert_eq!(told(None), [Finding::PrecommittedRead { at, offset, transaction: of }]);
-        assert_eq!(told(Some(false)), [Finding::AbortedRead { at, offset, transaction }]);
+        assert_eq!(
+            told(None),
+            [Finding::PrecommittedRead { at, offset, transaction: of, uncommitted: false }]
+        );
+        assert_eq!(told(Some(false)), [Finding::AbortedRead { at, offset, transaction, uncommitted: false }]);
     }
 
     #[test]
@@ -394,7 +451,7 @@ mod tests {
             transactions.marker(at, 7, offset, true);
         }
         assert_eq!(transactions.markers[&(at, 7)], [(4, true)]);
-        transactions.read(at, 3, false);
+        transactions.read(at, 3, Reader::Committed);
         assert_eq!(transactions.take(), []);
     }
 

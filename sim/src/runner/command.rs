@@ -44,6 +44,9 @@ pub async fn play(
     if resets {
         player.observer.groups.reset_ends();
     }
+    if command.words[0] == "kafka-features" {
+        player.note_features(stage.world());
+    }
     let console = player.observer.consoles.remove(&proc).unwrap_or_default();
     let exit = stage.world().exit_code(proc).unwrap_or(TERMINATED);
     let output = CommandOutput { stdout: console.stdout, stderr: console.stderr, exit: Some(exit) };

@@ -18,16 +18,16 @@ use super::groups::{Coordinated, Processing};
 use super::narrator;
 use super::stats::ClientStats;
 use crate::checkers::groups::Groups;
-use crate::checkers::history::{Anomaly, FinalRead, History, Message, PartitionIndex};
+use crate::checkers::history::{self, Anomaly, FinalRead, History, Message, PartitionIndex};
 use crate::checkers::positions::Positions;
-use crate::checkers::promise::Promise;
+use crate::checkers::promise::{self, Promise};
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Replicas;
 use crate::checkers::replicas::replication_quorum_superset::LeaderIsr;
 use crate::checkers::transactions::{
-    Fate as TransactionFate, Finding as TransactionFinding, Hanging, Transactions,
+    self, Fate as TransactionFate, Finding as TransactionFinding, Hanging, Reader, Transactions,
 };
-use crate::checkers::{Breach, Subject};
+use crate::checkers::{Breach, NAMES, Subject};
 use crate::explain::record::Recording;
 use crate::scenario::{Client, ClientKind, Scenario};
 use crate::world::{Happened, ProcEvent, ProcId, SimTime, What, World};
@@ -41,6 +41,8 @@ pub struct Finding {
     pub subject: Subject,
     /// Why the configuration did not rule it out; absent: it did.
     pub excuse: Option<&'static str>,
+    /// It is allowed to whom it happened, whatever is promised to others.
+    pub allowed: bool,
     /// When the first of them was found.
     pub at: SimTime,
     /// The first of them in words.
@@ -166,6 +168,24 @@ pub struct Observer {
     unchecked: bool,
 }
 
+/// Groups in which processes of the scenario have one `group.instance.id`.
+fn groups_with_twins(scenario: &Scenario) -> BTreeSet<&str> {
+    let mut known = BTreeSet::new();
+    let mut twins = BTreeSet::new();
+    for client in &scenario.clients {
+        let group = match &client.kind {
+            ClientKind::Consumer { group: Some(group), .. } => group.as_str(),
+            ClientKind::Transactional { group, .. } => group.as_str(),
+            _ => continue,
+        };
+        let Some(instance) = client.config.get("group.instance.id") else { continue };
+        if client.instances > 1 || !known.insert((group, instance)) {
+            twins.insert(group);
+        }
+    }
+    twins
+}
+
 /// Beside a hostile client only the groups of the other clients are judged.
 fn judged_groups(scenario: &Scenario) -> Groups {
     let mut groups = Groups::default();
@@ -176,6 +196,7 @@ fn judged_groups(scenario: &Scenario) -> Groups {
             _ => None,
         }));
     }
+    groups_with_twins(scenario).into_iter().for_each(|group| groups.shared_instance(group));
     groups
 }
 
@@ -205,6 +226,11 @@ impl Observer {
                 let idempotent =
                     setting("enable.idempotence", "true") == "true" && matches!(acks.as_str(), "all" | "-1");
                 promise.producer(topic, &acks, idempotent);
+                let delivery = setting("delivery.timeout.ms", "120000").parse();
+                promise.delivery_timeout(topic, delivery.unwrap_or(120_000));
+            }
+            if let ClientKind::Transactional { to, .. } = &client.kind {
+                promise.transactional(to);
             }
             names.insert(client.name.clone());
             names.extend(client.processes());
@@ -358,6 +384,12 @@ impl Observer {
         (at.0 as f64 - self.origin.0 as f64) / 1e9
     }
 
+    /// The features that the cluster has now.
+    pub fn features(&mut self, image: &MetadataImage) {
+        let features = &image.features;
+        self.promise.features(features.elr_enabled(), features.level("transaction.version"));
+    }
+
     /// From now on the timeline is kept.
     pub fn begin(&mut self, origin: SimTime) {
         self.origin = origin;
@@ -477,6 +509,9 @@ impl Observer {
             (What::Node(event), Role::Node(id)) => self.node_event(world, *at, proc, &name, id, event),
             (What::Client(event), Role::Client(role)) => self.client_event(*at, &name, role, event),
             (What::Client(event), Role::Reader) => self.reader_event(*at, event),
+            (What::Client(ClientEvent::BatchAcked { partition, .. }), Role::Other) => {
+                self.promise.written_by_hand(&partition.topic);
+            }
             (What::Stdout(text), _) => self.consoles.entry(proc).or_default().stdout.push_str(text),
             (What::Stderr(text), _) => self.consoles.entry(proc).or_default().stderr.push_str(text),
             (What::Proc(event), role) => self.proc_event(world, *at, &name, role, event),
@@ -652,6 +687,9 @@ impl Observer {
         for breach in found {
             self.found(at, breach);
         }
+        for breach in self.groups.take_shared() {
+            self.found_in(at, breach, Some(promise::SHARED_INSTANCE));
+        }
     }
 
     /// A broker begins to answer for groups or transactional ids of the scenario.
@@ -664,23 +702,30 @@ impl Observer {
 
     /// Notes what a checker found; more of the same kind on the same subject only count.
     fn found(&mut self, at: SimTime, breach: Breach) {
-        if let Some(known) =
-            self.findings.iter_mut().find(|f| f.name == breach.name && f.subject == breach.subject)
-        {
+        self.found_in(at, breach, None);
+    }
+
+    /// [`Observer::found`] with what allows it whatever else is promised: it is told apart from what nothing allows.
+    fn found_in(&mut self, at: SimTime, breach: Breach, allowed: Option<&'static str>) {
+        let alike = |f: &&mut Finding| f.name == breach.name && f.subject == breach.subject;
+        let apart = |f: &&mut Finding| (f.allowed || allowed.is_some()) && f.excuse != allowed;
+        if let Some(known) = self.findings.iter_mut().find(|f| alike(f) && !apart(f)) {
             known.count += 1;
             return;
         }
+        assert!(NAMES.contains(&breach.name), "no scenario could name {}", breach.name);
         let topic = match &breach.subject {
             Subject::Partition(topic, _) => Some(topic.as_str()),
             Subject::Quorum => None,
         };
-        let excuse = self.promise.excuse(breach.name, topic);
+        let excuse = allowed.or_else(|| self.promise.excuse(breach.name, topic));
         let promised = if excuse.is_none() { " although the configuration promised otherwise" } else { "" };
         self.tell(at, "checker", format!("{} on {}{promised}", breach.name, breach.subject), Tone::Bad);
         self.findings.push(Finding {
             name: breach.name,
             subject: breach.subject,
             excuse,
+            allowed: allowed.is_some(),
             at,
             text: breach.text,
             count: 1,
@@ -694,7 +739,7 @@ impl Observer {
                 "A transaction of producer {producer} is open in {topic}-{partition} since offset {since}. No coordinator has it unfinished, so nobody will end it, and who reads committed transactions waits for ever."
             );
             let subject = Subject::Partition(topic.clone(), *partition);
-            self.found(at, Breach { name: "HangingTransaction", subject, text });
+            self.found(at, Breach { name: transactions::HANGING, subject, text });
         }
     }
 
@@ -839,9 +884,8 @@ impl Observer {
             self.positions.polled(role.own, place, &polled.records, &self.history, matters);
         }
         for record in &polled.records {
-            if role.reads_committed {
-                self.transactions.read(place, record.offset, false);
-            }
+            let reader = if role.reads_committed { Reader::Committed } else { Reader::Uncommitted };
+            self.transactions.read(place, record.offset, reader);
             if record.message.client != client::MessageId::FOREIGN {
                 let message = Message { client: record.message.client, number: record.message.number };
                 if !self.unchecked {
@@ -863,7 +907,7 @@ impl Observer {
             ClientEvent::Polled(polled) => {
                 let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
                 for record in &polled.records {
-                    self.transactions.read(place, record.offset, true);
+                    self.transactions.read(place, record.offset, Reader::Final);
                 }
                 for record in polled.records.iter().filter(|r| r.message.client != client::MessageId::FOREIGN)
                 {
@@ -923,32 +967,40 @@ impl Observer {
             self.found(at, breach);
         }
         for finding in self.transactions.take() {
-            let breach = self.explain_transaction(&finding);
-            self.found(at, breach);
+            let (breach, uncommitted) = self.explain_transaction(&finding);
+            self.found_in(at, breach, uncommitted.then_some(promise::READS_UNCOMMITTED));
         }
     }
 
-    fn explain_transaction(&self, finding: &TransactionFinding) -> Breach {
+    /// A finding in words, and whether who read wanted to see everything.
+    fn explain_transaction(&self, finding: &TransactionFinding) -> (Breach, bool) {
+        let mut wanted = false;
         let (name, at, offset, (whose, number), text) = match finding {
-            TransactionFinding::AbortedRead { at, offset, transaction } => (
-                "G1a",
-                at,
-                offset,
-                transaction,
-                "was aborted. Somebody who reads committed transactions read",
-            ),
-            TransactionFinding::PrecommittedRead { at, offset, transaction } => (
-                "precommitted-read",
-                at,
-                offset,
-                transaction,
-                "was not decided yet when somebody who reads committed transactions read",
-            ),
-            TransactionFinding::Lost { at, offset, transaction } => {
-                ("lost-write", at, offset, transaction, "was committed. A reader of everything did not find")
+            TransactionFinding::AbortedRead { at, offset, transaction, uncommitted } => {
+                wanted = *uncommitted;
+                let text = match uncommitted {
+                    false => "was aborted. Somebody who reads committed transactions read",
+                    true => "was aborted. Somebody with isolation.level=read_uncommitted read",
+                };
+                (transactions::ABORTED_READ, at, offset, transaction, text)
             }
+            TransactionFinding::PrecommittedRead { at, offset, transaction, uncommitted } => {
+                wanted = *uncommitted;
+                let text = match uncommitted {
+                    false => "was not decided yet when somebody who reads committed transactions read",
+                    true => "was not decided yet when somebody with isolation.level=read_uncommitted read",
+                };
+                (transactions::PRECOMMITTED_READ, at, offset, transaction, text)
+            }
+            TransactionFinding::Lost { at, offset, transaction } => (
+                history::LOST_WRITE,
+                at,
+                offset,
+                transaction,
+                "was committed. A reader of everything did not find",
+            ),
             TransactionFinding::Torn { at, offset, transaction } => (
-                "torn-transaction",
+                transactions::TORN,
                 at,
                 offset,
                 transaction,
@@ -957,7 +1009,7 @@ impl Observer {
         };
         let (topic, partition) = self.history.name(*at);
         let text = format!("Transaction {number} of {whose} {text} offset {offset} of {topic}-{partition}.");
-        Breach { name, subject: Subject::Partition(topic, partition), text }
+        (Breach { name, subject: Subject::Partition(topic, partition), text }, wanted)
     }
 
     /// What was not read to its high watermark was not read to its end, whatever the reader could see.
@@ -982,7 +1034,7 @@ impl Observer {
         let name = |p: &(String, i32)| format!("{}-{}", p.0, p.1);
         match anomaly {
             Anomaly::InconsistentOffset { partition, offset, first, second } => Breach {
-                name: "inconsistent-offsets",
+                name: history::INCONSISTENT_OFFSETS,
                 subject: at(partition),
                 text: format!(
                     "Offset {offset} of {} was told to hold {}, and later to hold {}.",
@@ -992,7 +1044,7 @@ impl Observer {
                 ),
             },
             Anomaly::LostWrite { partition, offset, message } => Breach {
-                name: "lost-write",
+                name: history::LOST_WRITE,
                 subject: at(partition),
                 text: format!(
                     "{} was acknowledged at offset {offset} of {}. A reader who read everything at the end did not find it.",
@@ -1001,7 +1053,7 @@ impl Observer {
                 ),
             },
             Anomaly::Duplicate { partition, offset, message } => Breach {
-                name: "duplicate",
+                name: history::DUPLICATE,
                 subject: at(partition),
                 text: format!(
                     "{} lies in the log more than once, again at offset {offset} of {}.",
@@ -1010,7 +1062,7 @@ impl Observer {
                 ),
             },
             Anomaly::Unseen { partition, offset, message } => Breach {
-                name: "unseen",
+                name: history::UNSEEN,
                 subject: at(partition),
                 text: format!(
                     "{} was acknowledged at offset {offset} of {}. Nobody could read the partition up to there at the end.",

@@ -16,7 +16,7 @@ use super::view::Look;
 use crate::scenario::{Client, Duration, Expect, Scenario, Step, Verb, Want, Who};
 use crate::world::chance::{Chance, derive};
 use crate::world::{
-    self, Between, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError, WorkCost, WorldError,
+    self, Between, Make, ProcId, ProcSpec, ProcState, SimTime, Stage, VerbError, WorkCost, World, WorldError,
 };
 
 /// How long a cluster may take until all brokers are unfenced and all declared topics have their full ISR.
@@ -122,6 +122,15 @@ impl Player {
 
     // --- before step 0
 
+    /// What the cluster promises depends on its features as well.
+    pub fn note_features(&mut self, world: &World) {
+        let nodes = self.scenario.cluster.nodes.iter();
+        let images = nodes.filter_map(|n| Some(world.node(world.proc(&n.name)?)?.image()));
+        if let Some(newest) = images.max_by_key(|image| image.offset) {
+            self.observer.features(newest);
+        }
+    }
+
     /// Starts the nodes, makes the topics, waits for their full ISR, starts the clients.
     pub async fn begin(&mut self, stage: &mut Stage) -> Result<(), Stop> {
         for node in &self.scenario.clone().cluster.nodes {
@@ -137,6 +146,7 @@ impl Player {
         self.make_topics(stage, limit).await?;
         let origin = stage.world().now();
         self.observer.begin(origin);
+        self.note_features(stage.world());
         self.changed_at = origin;
         let summary = self.summary();
         self.observer.tell(origin, "cluster", summary, Tone::Plain);

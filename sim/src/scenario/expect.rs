@@ -9,51 +9,19 @@ use super::nearest::suggestion;
 use super::tree::{Entry, Kind, Problem, Tree};
 use super::units;
 use super::{Expect, Subject, Want, Who};
+use crate::checkers;
 
-/// The names that checkers give to what they find.
-pub const CHECKERS: &[&str] = &[
-    "LogMatching",
-    "LeaderCompleteness",
-    "NoCommittedRecordLost",
-    "StrongIsr",
-    "LeaderInIsr",
-    "LeaderCandidateCompleteness",
-    "ReplicationQuorumSuperset",
-    "ValidHighWatermark",
-    "ConsistentRead",
-    "SingleLeaderPerEpoch",
-    "MonotonicEpoch",
-    "ElectionSafety",
-    "MetadataLogMatching",
-    "CommittedMetadataNeverLost",
-    "SingleOwnerPerGeneration",
-    "CommittedOffsetMonotonic",
-    "HangingTransaction",
-    "inconsistent-offsets",
-    "duplicate",
-    "lost-write",
-    "unseen",
-    "G1a",
-    "precommitted-read",
-    "torn-transaction",
-    "poll-skip",
-    "nonmonotonic-poll",
-    "int-poll-skip",
-    "int-nonmonotonic-poll",
-    "nonmonotonic-send",
-    "int-nonmonotonic-send",
-    "int-send-skip",
-    "G0",
-    "G1c",
-];
-
-/// Refuses a name that no checker gives.
+/// Refuses a name that no checker gives, neither in a run nor of a history.
 pub(super) fn checker_name(name: &str, span: &Range<usize>) -> Result<(), Problem> {
-    if CHECKERS.contains(&name) {
+    let mut known: Vec<&str> = checkers::NAMES.to_vec();
+    known.extend(
+        checkers::jepsen::NAMES.iter().map(|(name, _)| *name).filter(|n| !checkers::NAMES.contains(n)),
+    );
+    if known.contains(&name) {
         return Ok(());
     }
     let problem = Problem::new(span.clone(), format!("there is no checker \"{name}\""));
-    Err(problem.help(suggestion(name, CHECKERS).unwrap_or_else(|| CHECKERS.join(", "))))
+    Err(problem.help(suggestion(name, &known).unwrap_or_else(|| known.join(", "))))
 }
 
 /// Reads an expectation.

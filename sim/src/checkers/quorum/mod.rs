@@ -2,11 +2,11 @@
 //!
 //! [`Quorum`] hears the nodes' events and asks those invariants that an event could break.
 
-mod committed_metadata_never_lost;
-mod election_safety;
-mod metadata_log_matching;
-mod one_vote_per_epoch;
-mod pre_vote_before_vote;
+pub(super) mod committed_metadata_never_lost;
+pub(super) mod election_safety;
+pub(super) mod metadata_log_matching;
+pub(super) mod one_vote_per_epoch;
+pub(super) mod pre_vote_before_vote;
 
 use broker_core::event::Event;
 

@@ -11,21 +11,21 @@
 //! What retention has deleted is missed by nobody. Where a log was compacted, a follower that begins anew gets batches
 //! with fewer records, and of some leader epochs none: there neither batches nor epochs are compared.
 
-mod consistent_read;
-mod contiguous_sequences;
-mod leader_candidate_completeness;
-mod leader_completeness;
-mod leader_in_isr;
-mod log_matching;
-mod monotonic_epoch;
-mod no_committed_record_lost;
+pub(super) mod consistent_read;
+pub(super) mod contiguous_sequences;
+pub(super) mod leader_candidate_completeness;
+pub(super) mod leader_completeness;
+pub(super) mod leader_in_isr;
+pub(super) mod log_matching;
+pub(super) mod monotonic_epoch;
+pub(super) mod no_committed_record_lost;
 pub mod replication_quorum_superset;
-mod single_leader_per_epoch;
+pub(super) mod single_leader_per_epoch;
 pub mod state;
 #[cfg(test)]
 pub mod story;
-mod strong_isr;
-mod valid_high_watermark;
+pub(super) mod strong_isr;
+pub(super) mod valid_high_watermark;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
