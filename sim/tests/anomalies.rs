@@ -76,8 +76,7 @@ fn every_row_is_shown_with_its_twin_or_has_a_reason() {
 
 /// What the end of a sheet wants found.
 fn wanted_violations(sheet: &Value) -> Vec<String> {
-    let wanted = &sheet["finally"]["violations"];
-    let names = wanted.as_array().or_else(|| wanted["has"].as_array()).expect("a list of names");
+    let names = sheet["finally"]["violations"].as_array().expect("exactly these: a list of names");
     names.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
 }
 
@@ -151,11 +150,18 @@ fn twins_differ_in_what_prevents_the_anomaly_and_in_nothing_else() {
     }
 }
 
+/// An anomaly may take a loss that its twin has as well: what prevents the one does not prevent the other. What twins
+/// find of it; that of A04 goes back to where the logs part, as it should.
+const STILL_LOST: [(&str, &[&str]); 2] = [
+    ("A02", &["inconsistent-offsets", "lost-write"]),
+    ("A04", &["ConsistentRead", "inconsistent-offsets", "lost-write", "nonmonotonic-poll"]),
+];
+
 #[test]
-fn a_twin_finds_nothing() {
-    for name in files().iter().filter(|name| name.ends_with("-repaired")) {
-        let wanted = &read(name)["finally"]["violations"];
-        assert_eq!(wanted.as_array().map(Vec::len), Some(0), "{name}: exactly nothing");
+fn a_twin_finds_nothing_or_only_the_loss_before() {
+    for id in files().iter().filter(|name| !name.ends_with("-repaired")) {
+        let lost = STILL_LOST.iter().find(|(of, _)| of == id).map_or(&[][..], |(_, found)| *found);
+        assert_eq!(wanted_violations(&read(&format!("{id}-repaired"))), lost, "{id}-repaired: exactly this");
     }
 }
 
