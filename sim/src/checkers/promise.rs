@@ -16,6 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const READS_UNCOMMITTED: &str = "isolation.level=read_uncommitted";
 /// Why two processes may own one partition.
 pub const SHARED_INSTANCE: &str = "two processes with one group.instance.id";
+/// Why what is late may end another transaction of the same producer.
+pub const ONE_EPOCH: &str = "transaction.version below 2";
+/// Why a late batch may open a transaction that nobody ends.
+pub const UNVERIFIED: &str = "transaction.partition.verification.enable=false";
+/// Why a late copy of a batch may be appended again.
+pub const FORGOTTEN: &str = "producer.id.expiration.ms below delivery.timeout.ms";
+/// Why a message may be there twice although each producer sent it once.
+pub const BY_HAND: &str = "a command sent it as well";
+/// Why the loss of one replica may be the loss of all.
+pub const WITHOUT_ELR: &str = "a loss on one disk without eligible leader replicas";
 
 /// What happened to the disk of a node that takes something away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,7 +267,7 @@ impl Promise {
             "unseen" => Some("the partition could not be read to its end"),
             "duplicate" => {
                 let again = on(&self.not_idempotent).then_some("retries without idempotence");
-                let by_hand = on(&self.by_hand).then_some("a command sent it as well");
+                let by_hand = on(&self.by_hand).then_some(BY_HAND);
                 again.or(by_hand).or_else(|| self.forgotten(topic)).or_else(data_loss).or_else(deleted)
             }
             "ContiguousSequences" => self.forgotten(topic).or_else(data_loss),
@@ -285,20 +295,20 @@ impl Promise {
 
     /// With transactions of version 2 each has an epoch of its own (KIP-890): what is late belongs to none but its own.
     fn one_epoch(&self) -> Option<&'static str> {
-        (self.transaction_version < 2).then_some("transaction.version below 2")
+        (self.transaction_version < 2).then_some(ONE_EPOCH)
     }
 
     /// A leader that asks nobody takes a batch of a transaction that has ended (KIP-890).
     fn unverified(&self) -> Option<&'static str> {
         let asks = self.verification || self.transaction_version >= 2;
-        (!asks).then_some("transaction.partition.verification.enable=false")
+        (!asks).then_some(UNVERIFIED)
     }
 
     /// Kafka's documentation of `producer.id.expiration.ms`: the same as `delivery.timeout.ms` or more protects against
     /// duplicates.
     fn forgotten(&self, topic: Option<&str>) -> Option<&'static str> {
         let longest = topic.and_then(|topic| self.delivery.get(topic)).copied().unwrap_or(0);
-        (self.expiration < longest).then_some("producer.id.expiration.ms below delivery.timeout.ms")
+        (self.expiration < longest).then_some(FORGOTTEN)
     }
 
     fn durability(&self, topic: Option<&str>) -> Durability {
@@ -316,7 +326,7 @@ impl Promise {
         let nodes: BTreeSet<i32> =
             self.lost.iter().filter(|(_, loss)| counts(*loss)).map(|(node, _)| *node).collect();
         if !nodes.is_empty() && self.without_elr && nodes.len() < min_isr {
-            return Some("a loss on one disk without eligible leader replicas");
+            return Some(WITHOUT_ELR);
         }
         if nodes.len() < min_isr { None } else { self.any(counts) }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkers::Subject;
+use crate::checkers::{Subject, promise};
 use crate::runner::observer::Finding;
 use crate::scenario::{Client, ClientKind, Scenario};
 
@@ -29,8 +29,9 @@ pub fn of(scenario: &Scenario, finding: &Finding) -> Vec<Remedy> {
         return Vec::new();
     };
     let all = KINDS.iter().filter(|kind| kind.against(excuse));
-    // What it is excused by comes first; what else was weak may be the cause as well.
-    let all = all.chain(KINDS.iter().filter(|kind| !kind.against(excuse) && kind.may_help(finding)));
+    // What it is excused by comes first; what else was weak may be the cause as well, if anything was lost.
+    let others = KINDS.iter().filter(|kind| !kind.against(excuse) && kind.may_help(finding));
+    let all = all.chain(others.filter(|_| !NOT_OF_DATA.contains(&excuse)));
     let made = all.filter_map(|kind| kind.remedy(scenario, topic));
     made.collect()
 }
@@ -43,10 +44,31 @@ enum Kind {
     NoUncleanElection,
     Flush,
     TwoDisks,
+    ReadCommitted,
+    Verification,
+    Expiration,
 }
 
-const KINDS: [Kind; 5] =
-    [Kind::Acks, Kind::Idempotence, Kind::NoUncleanElection, Kind::Flush, Kind::TwoDisks];
+const KINDS: [Kind; 8] = [
+    Kind::Acks,
+    Kind::Idempotence,
+    Kind::NoUncleanElection,
+    Kind::Flush,
+    Kind::TwoDisks,
+    Kind::ReadCommitted,
+    Kind::Verification,
+    Kind::Expiration,
+];
+
+/// What has nothing to do with copies on disks, so that more of them do not help.
+const NOT_OF_DATA: [&str; 6] = [
+    promise::READS_UNCOMMITTED,
+    promise::SHARED_INSTANCE,
+    promise::ONE_EPOCH,
+    promise::UNVERIFIED,
+    promise::FORGOTTEN,
+    promise::BY_HAND,
+];
 
 impl Kind {
     /// Whether it takes away what a finding is excused by.
@@ -55,7 +77,10 @@ impl Kind {
             Kind::Acks => excuse.starts_with("acks="),
             Kind::Idempotence => excuse == "retries without idempotence",
             Kind::NoUncleanElection => excuse == "unclean election",
-            Kind::Flush => excuse == "power loss without fsync",
+            Kind::Flush => excuse == "power loss without fsync" || excuse == promise::WITHOUT_ELR,
+            Kind::ReadCommitted => excuse == promise::READS_UNCOMMITTED,
+            Kind::Verification => excuse == promise::UNVERIFIED,
+            Kind::Expiration => excuse == promise::FORGOTTEN,
             Kind::TwoDisks => {
                 matches!(
                     excuse,
@@ -69,7 +94,11 @@ impl Kind {
     }
 
     fn may_help(self, finding: &Finding) -> bool {
-        self != Kind::Idempotence || finding.name == "duplicate"
+        match self {
+            Kind::Idempotence => finding.name == "duplicate",
+            Kind::ReadCommitted | Kind::Verification | Kind::Expiration => false,
+            Kind::Acks | Kind::NoUncleanElection | Kind::Flush | Kind::TwoDisks => true,
+        }
     }
 
     /// What it changes, if it changes anything.
@@ -98,6 +127,18 @@ impl Kind {
             Kind::TwoDisks => {
                 change.at_least_two(topic);
                 "with min.insync.replicas=2 what is acknowledged lies on two disks"
+            }
+            Kind::ReadCommitted => {
+                change.consumers(topic, ("isolation.level", "read_committed"));
+                "with isolation.level=read_committed consumers get what is committed, and nothing else"
+            }
+            Kind::Verification => {
+                change.cluster("transaction.partition.verification.enable", "true");
+                "a leader that asks the coordinator takes no batch of a transaction that has ended"
+            }
+            Kind::Expiration => {
+                change.cluster("producer.id.expiration.ms", "86400000");
+                "a leader that remembers producers for a day knows a batch that comes again"
             }
         }
         .to_owned();
@@ -151,6 +192,20 @@ impl Change {
                 .collect();
             if !changed.is_empty() {
                 self.settings.push(format!("{}: {}", client.name, changed.join(", ")));
+            }
+        }
+    }
+
+    fn consumers(&mut self, topic: &str, (name, value): (&str, &str)) {
+        let reads = |client: &&mut Client| match &client.kind {
+            ClientKind::Consumer { topics, partitions, .. } => {
+                topics.iter().any(|of| of == topic) || partitions.iter().any(|(of, _)| of == topic)
+            }
+            _ => false,
+        };
+        for client in self.scenario.clients.iter_mut().filter(reads) {
+            if set(&mut client.config, name, value) {
+                self.settings.push(format!("{}: {name}={value}", client.name));
             }
         }
     }
