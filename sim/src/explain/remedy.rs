@@ -22,8 +22,9 @@ pub struct Remedy {
 
 /// The remedies for a finding that are known, the likeliest first.
 pub fn of(scenario: &Scenario, finding: &Finding) -> Vec<Remedy> {
-    if !scenario.cluster.mutants.is_empty() && finding.excuse.is_none() {
-        return vec![without_mutants(scenario)];
+    let mended = (!scenario.cluster.mutants.is_empty()).then(|| without_mutants(scenario));
+    if finding.excuse.is_none() {
+        return mended.into_iter().collect();
     }
     let (Subject::Partition(topic, _), Some(excuse)) = (&finding.subject, finding.excuse) else {
         return Vec::new();
@@ -33,7 +34,7 @@ pub fn of(scenario: &Scenario, finding: &Finding) -> Vec<Remedy> {
     let others = KINDS.iter().filter(|kind| !kind.against(excuse) && kind.may_help(finding));
     let all = all.chain(others.filter(|_| !NOT_OF_DATA.contains(&excuse)));
     let made = all.filter_map(|kind| kind.remedy(scenario, topic));
-    made.collect()
+    mended.into_iter().chain(made).collect()
 }
 
 /// A kind of remedy.
