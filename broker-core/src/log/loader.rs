@@ -301,9 +301,11 @@ impl Loader<'_> {
         let on_disk = |error| at(&log_path)(error);
         segment.clear_indexes(self.disk).map_err(on_disk)?;
         self.unindexed = Some(self.unindexed.map_or(segment.base, |first| first.min(segment.base)));
+        if self.config.mutants.has(Mutant::RecoveryDropsLastBatch) {
+            self.drop_last_batch(segment)?;
+        }
         let mut position = 0;
         let mut end = SegmentEnd { next_offset: segment.base, epoch, invalid: false };
-        let (mut before_last, mut last_base) = (0, segment.base);
         while position < segment.size {
             let Some(header) = self.valid_batch(segment, position, &end)? else {
                 end.invalid = true;
@@ -315,13 +317,9 @@ impl Loader<'_> {
             }
             segment.index(self.disk, self.config, position, &batch).map_err(on_disk)?;
             self.epochs_changed |= self.epochs.observe(batch.leader_epoch, batch.base_offset);
-            (before_last, last_base) = (position, end.next_offset);
             position += batch.size;
             end.next_offset = batch.last_offset + 1;
             end.epoch = end.epoch.max(batch.leader_epoch);
-        }
-        if self.config.mutants.has(Mutant::RecoveryDropsLastBatch) && before_last > 0 {
-            (position, end.next_offset) = (before_last, last_base);
         }
         let cut = segment.size - position;
         segment.cut_at(self.disk, position, self.now.wall_ms).map_err(on_disk)?;
@@ -331,6 +329,22 @@ impl Loader<'_> {
         self.recovered.segments_recovered += 1;
         self.recovered.bytes_cut += u64::from(cut);
         Ok(end)
+    }
+
+    /// What a mutant does: a segment of more than one batch loses its last one.
+    fn drop_last_batch(&mut self, segment: &mut Segment) -> Result<(), LogError> {
+        let log_path = path(self.dir, segment.base, "log");
+        let on_disk = |error| at(&log_path)(error);
+        let (mut last, mut position) = (0, 0);
+        while position < segment.size {
+            let Ok(header) = segment.header_at(self.disk, position).map_err(on_disk)? else { break };
+            last = position;
+            position += BatchMeta::from(&header).size;
+        }
+        if last > 0 {
+            segment.cut_at(self.disk, last, self.now.wall_ms).map_err(on_disk)?;
+        }
+        Ok(())
     }
 
     /// The batch at a position, if it is whole, its CRC is right, and its offset and leader epoch follow `end`.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use broker_core::event::{Event, GroupAssignment, TopicPartition};
 
+use super::exactly_once::{self, ExactlyOnce};
 use super::{Breach, Subject};
 
 /// The name of the invariant of owners.
@@ -40,6 +41,9 @@ pub struct Groups {
     resetting: u32,
     /// Groups in which two processes have one group.instance.id: each of them takes the other's place.
     shared: BTreeSet<Arc<str>>,
+    /// By process: the group that it joined last.
+    group_of: BTreeMap<usize, Arc<str>>,
+    once: ExactlyOnce,
     breaches: Vec<Breach>,
     /// What was broken in those.
     shared_breaches: Vec<Breach>,
@@ -72,6 +76,7 @@ impl Groups {
                 for group in self.groups.values_mut() {
                     group.committed.retain(|partition, _| *partition.topic != **topic);
                 }
+                self.once.topic_deleted(topic);
             }
             _ => {}
         }
@@ -80,6 +85,20 @@ impl Groups {
     /// A process is a member of a generation.
     pub fn joined(&mut self, process: usize, group: &Arc<str>, generation: i32) {
         self.group(group).members.entry(process).or_default().0 = generation;
+        if self.group_of.get(&process) != Some(group) {
+            self.group_of.insert(process, group.clone());
+        }
+    }
+
+    /// A process's transaction was committed, in which it consumed the records before these offsets.
+    pub fn transaction_committed(&mut self, process: usize, offsets: &[(TopicPartition, i64)]) {
+        let Some(group) = self.group_of.get(&process) else { return };
+        if self.resetting > 0 || self.judged.as_ref().is_some_and(|judged| !judged.contains(group)) {
+            return;
+        }
+        if let Some((partition, text)) = self.once.committed(group, offsets) {
+            self.breach(exactly_once::NAME, &partition, text);
+        }
     }
 
     /// All that a process owns now.
@@ -124,11 +143,13 @@ impl Groups {
     /// A command that resets or deletes offsets runs from now on.
     pub fn reset_begins(&mut self) {
         self.resetting += 1;
+        self.once.forget();
     }
 
     /// Such a command has ended.
     pub fn reset_ends(&mut self) {
         self.resetting = self.resetting.checked_sub(1).expect("it has begun");
+        self.once.forget();
     }
 
     /// Whether `take` has anything to give.

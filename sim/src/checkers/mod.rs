@@ -3,6 +3,7 @@
 //! A checker reports what it finds. Whether the configuration promised otherwise is judged elsewhere
 //! ([`promise`]), in one place for all of them.
 
+pub mod exactly_once;
 pub mod groups;
 pub mod history;
 pub mod jepsen;

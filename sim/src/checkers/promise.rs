@@ -271,6 +271,12 @@ impl Promise {
                 again.or(by_hand).or_else(|| self.forgotten(topic)).or_else(data_loss).or_else(deleted)
             }
             "ContiguousSequences" => self.forgotten(topic).or_else(data_loss),
+            // Who is told that an offset is out of range begins where `auto.offset.reset` says.
+            "ExactlyOnce" => {
+                let out_of_range =
+                    on(&self.out_of_range).then_some("auto.offset.reset gave another position");
+                out_of_range.or_else(data_loss).or_else(deleted)
+            }
             "LeaderCompleteness"
             | "LeaderCandidateCompleteness"
             | "ConsistentRead"

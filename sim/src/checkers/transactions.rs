@@ -117,6 +117,8 @@ struct Read {
 /// The transactions of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Transactions {
+    /// The topics into which programs write in transactions.
+    topics: BTreeSet<String>,
     /// By number, without those of which nothing is left.
     all: BTreeMap<usize, Transaction>,
     next: usize,
@@ -132,6 +134,16 @@ pub struct Transactions {
 }
 
 impl Transactions {
+    /// Of programs that write into these topics.
+    pub fn of(topics: impl IntoIterator<Item = String>) -> Transactions {
+        Transactions { topics: topics.into_iter().collect(), ..Transactions::default() }
+    }
+
+    /// Whether a program writes into a topic in transactions.
+    pub fn writes_to(&self, topic: &str) -> bool {
+        self.topics.contains(topic)
+    }
+
     /// A program began a transaction.
     pub fn began(&mut self, program: usize, whose: &str, number: u64) {
         self.current.insert(program, self.next);

@@ -16,6 +16,18 @@ const CLOSE_LIMIT: u64 = 600_000_000_000;
 impl Player {
     /// Everything after the last step.
     pub async fn finish(&mut self, stage: &mut Stage) -> Result<(), Stop> {
+        let ended = self.come_to_end(stage).await;
+        if matches!(ended, Ok(()) | Err(Stop::Liveness(_))) {
+            let hanging = self.hanging(stage.world());
+            self.observer.hanging(stage.world().now(), &hanging);
+        }
+        ended?;
+        self.observer.judge(stage.world().now());
+        self.final_expectations(stage)
+    }
+
+    /// Until everything is read.
+    async fn come_to_end(&mut self, stage: &mut Stage) -> Result<(), Stop> {
         self.stop_clients(stage, true).await?;
         if self.scenario.finally.restore || super::chaos::any(&self.scenario.steps) {
             self.restore(stage).await?;
@@ -25,12 +37,7 @@ impl Player {
         }
         self.stop_clients(stage, false).await?;
         self.read_everything(stage).await?;
-        stage.world_mut().check_nodes()?;
-        let at = stage.world().now();
-        let hanging = self.hanging(stage.world());
-        self.observer.hanging(at, &hanging);
-        self.observer.judge(at);
-        self.final_expectations(stage)
+        Ok(stage.world_mut().check_nodes()?)
     }
 
     /// Stops the producers, or everybody else.

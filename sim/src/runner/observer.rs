@@ -257,7 +257,10 @@ impl Observer {
             node_events: BTreeMap::new(),
             history,
             positions: Positions::default(),
-            transactions: Transactions::default(),
+            transactions: Transactions::of(scenario.clients.iter().filter_map(|c| match &c.kind {
+                ClientKind::Transactional { to, .. } => Some(to.to_string()),
+                _ => None,
+            })),
             final_reads: BTreeMap::new(),
             replicas: Replicas::default(),
             nodes: BTreeMap::new(),
@@ -770,7 +773,10 @@ impl Observer {
                 self.clients[role.own].transactions = number + 1;
                 self.transactions.began(role.own, transactional_id, *number);
             }
-            ClientEvent::TransactionEnded { end, messages, .. } => {
+            ClientEvent::TransactionEnded { end, messages, offsets, .. } => {
+                if *end == TransactionEnd::Committed {
+                    self.groups.transaction_committed(role.own, offsets);
+                }
                 self.transaction_ended(at, role, *end, messages.len() as u64);
             }
             ClientEvent::BatchAcked { partition, base_offset, records } => {
@@ -878,8 +884,10 @@ impl Observer {
         let place = self.history.partition(&polled.partition.topic, polled.partition.partition);
         self.processing.begin(role.own, place, polled);
         let transactions = &self.transactions;
+        // Of a record that nobody lived to hear acknowledged, who wrote it is not known.
+        let unknown = !transactions.writes_to(&polled.partition.topic);
         let matters =
-            |offset| !role.reads_committed || transactions.is_committed(place, offset) != Some(false);
+            |offset| !role.reads_committed || transactions.is_committed(place, offset).unwrap_or(unknown);
         if !self.unchecked {
             self.positions.polled(role.own, place, &polled.records, &self.history, matters);
         }

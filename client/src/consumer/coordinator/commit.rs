@@ -403,18 +403,25 @@ impl Consumer {
     ) {
         let backoff = self.config.common.retry_backoff;
         let stale = result.as_ref().is_err_and(|error| self.is_stale_and_has_epoch(error.code));
-        let group = self.group.as_mut().expect("only a consumer with a group.id gets here");
-        let id = group.id.clone();
+        let group = self.group.as_ref().expect("only a consumer with a group.id gets here");
         let retriable = result.as_ref().is_err_and(|error| error.code.retriable())
             || stale && commit.purpose == Purpose::Prepare;
         let tries_again = match commit.purpose {
             Purpose::Sync | Purpose::Close => true,
             // In the classic protocol the rebalance that wants it begins again.
-            Purpose::Prepare => matches!(group.membership, Membership::Modern(_)),
+            Purpose::Prepare => {
+                let gone = (result.as_ref()).is_err_and(|e| e.code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+                !gone && matches!(group.membership, Membership::Modern(_))
+            }
             Purpose::Async | Purpose::Auto => false,
         };
         if retriable && tries_again && commit.until > now {
+            if commit.purpose == Purpose::Prepare {
+                // Commits at regular times go on meanwhile: what it named first may be behind them by now.
+                commit.offsets = self.all_consumed();
+            }
             commit.retry_at = now + backoff.after(commit.failures, &mut self.rng);
+            let group = self.group_mut();
             commit.failures = commit.failures.saturating_add(1);
             group.wake_at(commit.retry_at);
             group.commits.waiting.push(commit);
@@ -422,6 +429,8 @@ impl Consumer {
         }
         let offsets = commit.offsets.into_iter().map(|(partition, offset)| (partition, offset.offset));
         let offsets: Vec<(TopicPartition, i64)> = offsets.collect();
+        let group = self.group.as_mut().expect("only a consumer with a group.id gets here");
+        let id = group.id.clone();
         match &result {
             Ok(()) if offsets.is_empty() => {}
             Ok(()) => out.event(|| ClientEvent::OffsetsCommitted { group: id, offsets }),
