@@ -109,7 +109,7 @@ wire::mutants! {
 
     // --- the quorum
 
-    /// Epoch and vote are in memory alone.
+    /// The epoch is persisted, and the vote is in memory alone.
     VoteNotPersisted = "vote-not-persisted", "a slip";
     /// A voter votes again in an epoch in which it has voted.
     TwoVotes = "two-votes", "a slip";

@@ -770,12 +770,12 @@ impl Raft {
         if !self.quorum.dirty || self.failed {
             return;
         }
-        if self.config.mutants.has(Mutant::VoteNotPersisted) {
-            self.quorum.dirty = false;
-            return;
-        }
         assert!(self.election_write.is_none(), "the election state changes while it is being written");
-        let text = self.quorum.election_state().to_text(self.quorum.voters.kraft_version());
+        let mut state = self.quorum.election_state();
+        if self.config.mutants.has(Mutant::VoteNotPersisted) {
+            state.voted = None;
+        }
+        let text = state.to_text(self.quorum.voters.kraft_version());
         let path = format!("{}/{FILE_NAME}", self.log.dir());
         self.election_write = Some(disk.replace(&path, text.into_bytes().into()));
         self.quorum.dirty = false;
@@ -961,7 +961,8 @@ impl Raft {
             Role::Leader(leader) => {
                 assert!(leader.epoch_start_offset <= end, "the epoch starts beyond the log end {end}");
                 assert!(
-                    self.quorum.high_watermark.is_none_or(|hw| hw > leader.epoch_start_offset),
+                    self.quorum.high_watermark.is_none_or(|hw| hw > leader.epoch_start_offset)
+                        || self.config.mutants.has(Mutant::MetadataCommittedOfEarlierEpoch),
                     "a leader commits without a record of its epoch"
                 );
                 if leader.epoch_started {

@@ -6,15 +6,17 @@ pub(super) mod committed_metadata_never_lost;
 pub(super) mod election_safety;
 pub(super) mod metadata_log_matching;
 pub(super) mod one_vote_per_epoch;
+pub(super) mod own_epoch_first;
 pub(super) mod pre_vote_before_vote;
 
-use broker_core::event::Event;
+use broker_core::event::{Event, RaftRole};
 
 use super::{Breach, Subject};
 use committed_metadata_never_lost::Committed;
 use election_safety::Leaders;
 use metadata_log_matching::Batches;
 use one_vote_per_epoch::Votes;
+use own_epoch_first::Reigns;
 use pre_vote_before_vote::PreVotes;
 
 /// The invariants of the quorum.
@@ -23,6 +25,7 @@ pub struct Quorum {
     leaders: Leaders,
     votes: Votes,
     pre_votes: PreVotes,
+    reigns: Reigns,
     batches: Batches,
     committed: Committed,
     breaches: Vec<Breach>,
@@ -47,9 +50,13 @@ impl Quorum {
                 self.broken(election_safety::NAME, two);
                 let lost = self.committed.won(node, *epoch, *start_offset);
                 self.broken(committed_metadata_never_lost::NAME, lost);
+                self.reigns.won(node, *epoch, *start_offset);
             }
-            Event::RaftRoleChanged { epoch, leader: Some(leader), .. } => {
-                let broken = self.leaders.leads(*leader, *epoch);
+            Event::RaftRoleChanged { role, epoch, leader } => {
+                if *role != RaftRole::Leader {
+                    self.reigns.ended(node);
+                }
+                let broken = leader.and_then(|leader| self.leaders.leads(leader, *epoch));
                 self.broken(election_safety::NAME, broken);
             }
             Event::VoteGranted { epoch, candidate, pre_vote: false } => {
@@ -62,6 +69,8 @@ impl Quorum {
                 self.pre_votes.pre_vote(*epoch, *candidate)
             }
             Event::MetadataCommitted { high_watermark } => {
+                let early = self.reigns.committed(node, *high_watermark);
+                self.broken(own_epoch_first::NAME, early);
                 let leads = self.leaders.newest();
                 self.committed.advanced(node, *high_watermark, leads);
             }
