@@ -559,6 +559,13 @@ pub enum Event {
         /// In Kafka's words, for example `retention time 60000ms breach`.
         why: Arc<str>,
     },
+    /// A pass of the cleaner begins: from now on segments below `up_to` may be replaced by cleaned ones, one after the other.
+    LogCleaningBegan {
+        /// The partition.
+        partition: TopicPartition,
+        /// The end of what may be cleaned.
+        up_to: i64,
+    },
     /// A log was compacted.
     LogCleaned {
         /// The partition.

@@ -123,8 +123,9 @@ impl ReplicaManager {
             }
         }
         let (ix, dirt) = filthiest?;
-        let log = self.table.get_mut(ix).log_mut();
-        log.begin_cleaning(ctx.now.wall_ms, &dirt, terms(ctx.config, dynamic));
+        let partition = self.table.get_mut(ix);
+        ctx.out.event(|| Event::LogCleaningBegan { partition: partition.name(), up_to: dirt.end });
+        partition.log_mut().begin_cleaning(ctx.now.wall_ms, &dirt, terms(ctx.config, dynamic));
         Some(ix)
     }
 

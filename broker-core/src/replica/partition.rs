@@ -228,9 +228,14 @@ impl Partition {
         leading.followers = (registration.replicas.iter().filter(|id| **id != node))
             .map(|id| known.iter().find(|f| f.id == *id).cloned().unwrap_or_else(|| Follower::new(*id)))
             .collect();
-        leading.isr = IsrState::committed(&registration.isr);
-
         let new_epoch = registration.leader_epoch > self.leader_epoch;
+        // The metadata may tell late what the answer to AlterPartition has told: a change that was proposed since is still
+        // under way, and who is about to join counts. (Kafka forgets it, and may commit without him.)
+        let is_news = new_leader || new_epoch || registration.partition_epoch > self.partition_epoch;
+        if is_news || leading.isr.pending.is_none() {
+            leading.isr = IsrState::committed(&registration.isr);
+        }
+
         if new_epoch {
             let log = self.log.as_mut().expect("the replica is online");
             let start = log.log_end_offset();

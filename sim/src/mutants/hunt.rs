@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use reports::{RunReport, Verdict};
 
-use super::catalogue::{CATALOGUE, Entry};
+use super::catalogue::{CATALOGUE, Entry, UNPROVEN};
 use super::{Mutant, addition};
 use crate::runner::{self, RunOptions};
 use crate::scenario::{self, Scenario};
 
 /// The scenarios that explore, in the order in which they are tried.
-pub const SCENARIOS: [&str; 5] = ["replication", "transactions", "chaos", "quorum", "groups"];
+pub const SCENARIOS: [&str; 6] = ["replication", "transactions", "chaos", "quorum", "groups", "unclean"];
 
 /// Those in which nothing is excused: no disk loses anything, and unclean elections are allowed on one topic only.
 const STRICT: [&str; 2] = ["replication", "transactions"];
@@ -189,11 +189,16 @@ pub fn silence(names: &[&str], seeds: u64, jobs: usize) -> Vec<String> {
     loud.into_iter().map(|((_, seed), (name, found))| format!("{name} seed {seed}: {found:?}")).collect()
 }
 
+/// Why exploration need not find a mutant, if it need not.
+pub fn unproven(mutant: Mutant) -> Option<&'static str> {
+    UNPROVEN.iter().find(|(name, _)| *name == mutant.name()).map(|(_, why)| *why)
+}
+
 /// `mutants.md`.
 pub fn document(results: &[Result]) -> String {
     let mut text = String::from(HEAD);
     for result in results {
-        let Some(mutant) = result.mutant else { continue };
+        let Some(mutant) = result.mutant.filter(|mutant| unproven(*mutant).is_none()) else { continue };
         let (checker, run) = match &result.caught {
             Some(c) => (format!("`{}`", c.checker), format!("{} {}", c.scenario, c.seed)),
             None => ("not caught".to_owned(), "-".to_owned()),
@@ -207,8 +212,25 @@ pub fn document(results: &[Result]) -> String {
             result.seconds
         ));
     }
+    text.push_str(UNPROVEN_HEAD);
+    for mutant in Mutant::all() {
+        let Some(why) = unproven(mutant) else { continue };
+        text.push_str(&format!(
+            "| `{}` | {} | {} | {why} |\n",
+            mutant.name(),
+            mutant.story(),
+            mutant.origin()
+        ));
+    }
     text
 }
+
+const UNPROVEN_HEAD: &str = "
+These can be switched on as well, and no checker is held to finding them:
+
+| mutant | what it does | from | why not |
+| --- | --- | --- | --- |
+";
 
 const HEAD: &str = "\
 # Mutants

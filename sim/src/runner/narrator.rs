@@ -310,6 +310,7 @@ pub fn named(event: &Event) -> Option<(&'static str, Option<String>)> {
         Event::TransactionStateChanged { .. } => ("TransactionStateChanged", None),
         Event::TransactionMarkerAppended { partition, .. } => ("TransactionMarkerAppended", at(partition)),
         Event::SegmentsDeleted { partition, .. } => ("SegmentsDeleted", at(partition)),
+        Event::LogCleaningBegan { partition, .. } => ("LogCleaningBegan", at(partition)),
         Event::LogCleaned { partition, .. } => ("LogCleaned", at(partition)),
         Event::MetadataAppended { .. }
         | Event::OffsetsCommitted { .. }

@@ -625,7 +625,8 @@ impl Observer {
                 self.history.log_start(at, *to);
                 self.transactions.log_start(at, *to);
             }
-            Event::LogCleaned { partition, first_dirty, .. } => {
+            Event::LogCleaningBegan { partition, up_to: first_dirty }
+            | Event::LogCleaned { partition, first_dirty, .. } => {
                 let at = self.history.partition(&partition.topic, partition.partition);
                 self.history.cleaned(at, *first_dirty);
             }

@@ -13,6 +13,7 @@
 
 pub(super) mod consistent_read;
 pub(super) mod contiguous_sequences;
+pub(super) mod eligible_isr;
 pub(super) mod leader_candidate_completeness;
 pub(super) mod leader_completeness;
 pub(super) mod leader_in_isr;
@@ -34,6 +35,7 @@ use broker_core::event::{BatchMark, ChangeReason, Event, PartitionState, TopicPa
 
 use super::storage::{Opened, recovery, synced};
 use super::{Breach, Subject};
+use eligible_isr::Ineligible;
 use replication_quorum_superset::LeaderIsr;
 use state::{Partition, Replica};
 
@@ -83,6 +85,7 @@ pub struct Replicas {
     /// Topics that were deleted once: what a consumer reads under such a name may be of an earlier one.
     deleted: BTreeSet<Arc<str>>,
     nodes: Nodes,
+    ineligible: Ineligible,
     /// Partitions whose leader's ISR is to be compared with the controller's.
     touched: Vec<TopicPartition>,
     breaches: Vec<Breach>,
@@ -120,9 +123,11 @@ impl Replicas {
                 self.opened(partition, &Opened { node, log_start, log_end, epochs })
             }
             Event::LogStartOffsetAdvanced { partition, to, .. } => self.log_start(partition, *to),
-            Event::LogCleaned { partition, first_dirty, .. } => {
+            // A pass replaces segment after segment, and who fetches meanwhile gets what is cleaned already.
+            Event::LogCleaningBegan { partition, up_to: end }
+            | Event::LogCleaned { partition, first_dirty: end, .. } => {
                 let partition = self.partition(partition);
-                partition.cleaned = partition.cleaned.max(*first_dirty);
+                partition.cleaned = partition.cleaned.max(*end);
             }
             Event::PartitionChanged { partition, after, reason, .. } => {
                 self.changed(partition, after, *reason)
@@ -135,6 +140,10 @@ impl Replicas {
                 self.deleted.insert(topic.clone());
             }
             Event::BrokerRegistered { broker, .. } => self.nodes.of(*broker).unproven = false,
+            Event::BrokerFenced { .. }
+            | Event::BrokerUnfenced { .. }
+            | Event::BrokerInControlledShutdown { .. }
+            | Event::ControllerActivated { .. } => self.ineligible.hear(event),
             Event::LogDirOffline { .. } => self.nodes.of(node).downfall = Some(Downfall::Disk),
             Event::Started { .. } => self.started(node),
             _ => {}
@@ -402,6 +411,8 @@ impl Replicas {
         let partition = partition_of(&mut self.topics, at);
         if let Some(before) = &partition.state {
             found.extend(monotonic_epoch::changed(before, after).map(|text| (monotonic_epoch::NAME, text)));
+            let joined = self.ineligible.changed(before, after, reason);
+            found.extend(joined.map(|text| (eligible_isr::NAME, text)));
             let eligible = before.isr.contains(&after.leader) || before.elr.contains(&after.leader);
             if after.leader >= 0 && after.leader_epoch > before.leader_epoch && !eligible {
                 partition.unclean_epoch = Some(after.leader_epoch);
