@@ -39,11 +39,9 @@ impl Ineligible {
     ) -> Option<String> {
         let joins = |id: &&i32| !before.isr.contains(id) && self.0.contains(id);
         let follows = after.partition_epoch == before.partition_epoch + 1;
-        let who = after.isr.iter().find(joins).filter(|_| follows && reason == ChangeReason::AlterPartition)?;
-        Some(format!(
-            "broker-{who} joined the ISR {:?}. It was fenced or in controlled shutdown.",
-            after.isr
-        ))
+        let who =
+            after.isr.iter().find(joins).filter(|_| follows && reason == ChangeReason::AlterPartition)?;
+        Some(format!("broker-{who} joined the ISR {:?}. It was fenced or in controlled shutdown.", after.isr))
     }
 }
 
