@@ -67,9 +67,11 @@ enum Dead {
 }
 
 /// For what a durability request was made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Purpose {
     Log(PartitionIx),
+    /// A log that the metadata has not yet spoken of.
+    Loaded(Arc<str>, i32),
     /// A partition's `partition.metadata`.
     Creation(PartitionIx),
     Other,
@@ -397,6 +399,16 @@ impl ReplicaManager {
                 }
                 self.cleaning_synced(ix, ctx.now.mono);
             }
+            Purpose::Loaded(topic, partition) => {
+                let key = (topic, partition);
+                if let Some(loaded) = self.storage.loaded.get_mut(&key)
+                    && let Synced::Flushed { recovery_point: up_to } = loaded.log.synced(ticket, result)
+                {
+                    let (topic, partition) = key;
+                    let partition = TopicPartition { topic, partition };
+                    ctx.out.event(|| Event::LogFlushed { partition, up_to });
+                }
+            }
             Purpose::Creation(ix) => self.table.get_mut(ix).creating = false,
             Purpose::Other => {}
         }
@@ -636,9 +648,27 @@ impl ReplicaManager {
             }
             self.after_log_change(ix);
         }
+        self.close_loaded(ctx);
         for dir in 0..self.storage.dirs.len() {
             self.storage.dirs[dir].stage = Stage::Closing;
             self.advance_shutdown(ctx, dir);
+        }
+    }
+
+    /// Logs of which the metadata has not spoken yet are closed as well: the mark of a clean shutdown speaks for them, too,
+    /// and what recovery made of them is not durable by itself.
+    fn close_loaded(&mut self, ctx: &mut Ctx<'_>) {
+        let keys: Vec<(Arc<str>, i32)> = self.storage.loaded.keys().cloned().collect();
+        for key in keys {
+            let Some(loaded) = self.storage.loaded.get_mut(&key) else { continue };
+            let dir = loaded.dir;
+            if let Err(error) = loaded.log.close(ctx.now, ctx.disk, ctx.codecs) {
+                self.log_dir_failed(ctx, dir, &alloc::format!("{error}"));
+                continue;
+            }
+            for ticket in loaded.log.take_tickets() {
+                self.register(dir, ticket, Purpose::Loaded(key.0.clone(), key.1));
+            }
         }
     }
 

@@ -173,9 +173,16 @@ impl Consumer {
         for (&(key, to), answer) in asked.iter().zip(answers) {
             match answer {
                 Some(answer) => self.reset_answered(key, to, &answer, out),
-                None => self.back_off(now.mono, key),
+                None if self.awaits_reset(key, to) => self.back_off(now.mono, key),
+                // A seek, or another reset, has come in between.
+                None => {}
             }
         }
+    }
+
+    fn awaits_reset(&self, key: Key, to: ResetTo) -> bool {
+        let state = self.partitions.get(&key).map(|state| state.state);
+        matches!(state, Some(FetchState::AwaitReset { to: still, .. }) if still == to)
     }
 
     /// The answers for the partitions that were asked about; `None` for what has to be asked again.
@@ -360,9 +367,19 @@ impl Consumer {
                 out.event(|| ClientEvent::RequestFailed { api: "OffsetForLeaderEpoch", error });
             }
         }
-        for (key, _) in left {
-            self.back_off(now.mono, key);
+        for (key, position) in left {
+            if self.awaits_validation(key, position) {
+                self.back_off(now.mono, key);
+            }
         }
+    }
+
+    /// Whether a partition still waits for the answer about `position`. It does not if a seek, a reset or another leader
+    /// has come in between: then it may be fetched from already, and nothing of this question may hold that up.
+    fn awaits_validation(&self, key: Key, position: Position) -> bool {
+        self.partitions.get(&key).is_some_and(|state| {
+            state.state == FetchState::AwaitValidation && state.position == Some(position)
+        })
     }
 
     fn validate_answered(
@@ -373,9 +390,7 @@ impl Consumer {
         answer: &EpochEndOffset,
         out: &mut Outputs,
     ) {
-        let Some(state) = self.partitions.get(&key) else { return };
-        // A seek, a reset or another leader has come in between.
-        if state.state != FetchState::AwaitValidation || state.position != Some(asked) {
+        if !self.awaits_validation(key, asked) {
             return;
         }
         let error = ErrorCode(answer.error_code);

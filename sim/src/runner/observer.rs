@@ -552,7 +552,7 @@ impl Observer {
                     self.promise.wiped(id);
                 }
                 ProcEvent::Restored { .. } => {
-                    self.replicas.disk_changed(id);
+                    self.replicas.disk_replaced(id);
                     self.quorum.wiped(id);
                     self.promise.stale_disk(id);
                 }

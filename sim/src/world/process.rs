@@ -328,6 +328,8 @@ pub(super) struct Proc {
     pub inbox: VecDeque<Item>,
     /// Its outputs leave, and it takes the next input, at this instant.
     pub busy_until: Option<SimTime>,
+    /// How much of that its disk's stalls have made.
+    pub stalled: Nanos,
     /// What came due while it was paused.
     pub missed_wake: bool,
     pub missed_boot: bool,
@@ -356,6 +358,7 @@ impl Proc {
             ports_mark: 0,
             inbox: VecDeque::new(),
             busy_until: None,
+            stalled: Nanos::ZERO,
             missed_wake: false,
             missed_boot: false,
             timers: Vec::new(),

@@ -318,7 +318,7 @@ impl World {
             return;
         }
         let until = self.now + Nanos(nanos);
-        proc.busy_until = Some(until);
+        (proc.busy_until, proc.stalled) = (Some(until), disk_cost);
         self.agenda.push(until, Kind::Wake, p, proc.incarnation);
     }
 

@@ -342,6 +342,7 @@ impl World {
             host.disk.end_faults(&[]);
             host.clock.heal();
         }
+        (0..self.hosts.len()).for_each(|host| self.end_stalls(host as u32));
         self.happens(None, What::Link("heal: everything".into()));
     }
 
@@ -409,7 +410,26 @@ impl World {
     pub fn heal_disk(&mut self, host: u32, under: &[String]) {
         self.verb(host, "heal disk");
         self.hosts[host as usize].disk.end_faults(under);
+        self.end_stalls(host);
         self.happens(None, What::Disk(format!("{}: healthy", self.hosts[host as usize].name)));
+    }
+
+    /// A process is busy at once for all that one input did to its disk. Where the disk stalls no more, what is left of
+    /// that goes as fast as ever.
+    fn end_stalls(&mut self, host: u32) {
+        let slow = |fault: &DiskFault| matches!(fault.kind, FaultKind::Slow(_));
+        if self.hosts[host as usize].disk.faults().any(slow) {
+            return;
+        }
+        for (p, proc) in self.procs.iter_mut().enumerate().filter(|(_, proc)| proc.host == host) {
+            let Some(until) = proc.busy_until else { continue };
+            let stalled = std::mem::take(&mut proc.stalled);
+            let sooner = SimTime(until.0.saturating_sub(stalled.0)).max(self.now);
+            if sooner < until {
+                proc.busy_until = Some(sooner);
+                self.agenda.push(sooner, Kind::Wake, p as u32, proc.incarnation);
+            }
+        }
     }
 
     /// Flips one bit of a file.

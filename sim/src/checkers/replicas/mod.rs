@@ -57,6 +57,8 @@ struct Node {
     downfall: Option<Downfall>,
     /// Its disk lost something, and the controller has not registered it again.
     unproven: bool,
+    /// Its disk is another one: what it had and does not open is not there.
+    replaced: bool,
     /// Bits of its files have flipped: what it finds there is not what it wrote.
     rotten: bool,
 }
@@ -185,8 +187,14 @@ impl Replicas {
         }
     }
 
+    /// A broker that is down has another disk: what it does not open when it starts is not there.
+    pub fn disk_replaced(&mut self, node: i32) {
+        self.disk_changed(node);
+        self.nodes.of(node).replaced = true;
+    }
+
     /// What a broker that is down will find on its disk is not what it left there.
-    pub fn disk_changed(&mut self, node: i32) {
+    fn disk_changed(&mut self, node: i32) {
         let known = self.nodes.of(node);
         (known.unproven, known.downfall) = (true, Some(Downfall::Disk));
     }
@@ -393,7 +401,8 @@ impl Replicas {
     /// A broker listens: what it should have and did not open is not there.
     fn started(&mut self, node: i32) {
         let Node { boots, downfall, .. } = *self.nodes.of(node);
-        if matches!(downfall, Some(Downfall::Process | Downfall::Power)) {
+        let replaced = std::mem::take(&mut self.nodes.of(node).replaced);
+        if replaced || matches!(downfall, Some(Downfall::Process | Downfall::Power)) {
             for at in self.all() {
                 let partition = self.partition(&at);
                 let hosts = partition.state.as_ref().is_some_and(|state| state.replicas.contains(&node));

@@ -66,6 +66,17 @@ mod tests {
     }
 
     #[test]
+    fn is_silent_on_a_log_that_an_older_disk_did_not_have() {
+        let mut replicas = told(&replicated());
+        replicas.process_gone(2);
+        replicas.disk_replaced(2);
+        replicas.hear(2, &started());
+        replicas.process_gone(2);
+        replicas.hear(2, &started());
+        assert!(!names(&mut replicas).contains(&"RecoveryKeepsPromised"));
+    }
+
+    #[test]
     fn is_silent_on_a_log_as_it_was() {
         assert_eq!(killed(opened(10, &[(0, 0)])), [""; 0]);
     }
