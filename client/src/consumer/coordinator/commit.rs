@@ -424,11 +424,7 @@ impl Consumer {
             let group = self.group_mut();
             commit.failures = commit.failures.saturating_add(1);
             group.wake_at(commit.retry_at);
-            if commit.purpose == Purpose::Prepare {
-                // What was committed meanwhile must not go back.
-                commit.offsets = self.all_consumed();
-            }
-            self.group_mut().commits.waiting.push(commit);
+            group.commits.waiting.push(commit);
             return;
         }
         let offsets = commit.offsets.into_iter().map(|(partition, offset)| (partition, offset.offset));
