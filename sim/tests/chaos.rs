@@ -108,7 +108,7 @@ fn what_nothing_covers_has_to_be_named() {
         scenario["steps"][1]["chaos"]["faults"] = json!({ kind.word(): 2 });
         assert_eq!(drawn(&scenario), [(kind.word(), 2)]);
     }
-    for (kind, words) in [("lost_sync", ["lying_sync", "power_off"]), ("bit_flip", ["bit_flip", "broker"])] {
+    for (kind, words) in [("lost_sync", ["lying_sync", "power_off"]), ("bit_flip", ["bit_flip", "node"])] {
         scenario["steps"][1]["chaos"]["faults"] = json!({ kind: 1 });
         let report = run(&scenario, 1);
         let schedule: String = report.schedule.iter().map(|s| s.step.to_string()).collect();
