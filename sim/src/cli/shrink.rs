@@ -135,7 +135,7 @@ fn is_record(path: &Path) -> bool {
     named || start.len() > 9 && start[..8].iter().all(u8::is_ascii_hexdigit) && start[8] == b' '
 }
 
-/// The run that is to be shrunk, chaos replaced by what it did.
+/// The run that is to be shrunk, chaos and swarm replaced by what they did and drew.
 fn fixed(args: &ShrinkArgs, origin: &Origin) -> Result<(Value, RunReport, Goal), String> {
     let again = format!("  = help: {}", origin.reproduce);
     let run = |document: &Value| {
@@ -153,11 +153,12 @@ fn fixed(args: &ShrinkArgs, origin: &Origin) -> Result<(Value, RunReport, Goal),
             format!("error: the run ends with {}: there is nothing to shrink\n{again}", report.verdict.word())
         }
     })?;
-    if report.schedule.is_empty() {
-        return Ok((origin.document.clone(), report, goal));
-    }
-    let document = chaos::fixed(&origin.document, &report.schedule)
+    // What a swarm drew stays as it is, whatever is taken away.
+    let document = chaos::fixed(&chaos::settled(&origin.document, &report), &report.schedule)
         .map_err(|why| format!("error: what chaos did cannot be made fixed steps: {why}\n{again}"))?;
+    if document == origin.document {
+        return Ok((document, report, goal));
+    }
     let report = run(&document)?;
     if goal.shown_by(&report) {
         return Ok((document, report, goal));
