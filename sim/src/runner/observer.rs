@@ -3,6 +3,7 @@
 //! It feeds the checkers, the clients' history and statistics, the timeline, and the picture of the cluster as it is
 //! committed in the metadata log. It never changes the world.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -158,6 +159,8 @@ pub struct Observer {
     /// The warnings of each client since the last step that changed something: one that comes again and again is told
     /// once.
     warned: BTreeSet<(String, String)>,
+    /// How many transactions each transactional id has committed.
+    commits: BTreeMap<String, u32>,
     /// What is being heard; its memory is used again.
     happened: Vec<Happened>,
     /// The clients' history for other checkers, if it is asked for.
@@ -199,6 +202,9 @@ fn judged_groups(scenario: &Scenario) -> Groups {
     groups_with_twins(scenario).into_iter().for_each(|group| groups.shared_instance(group));
     groups
 }
+
+/// So many commits of a transactional id are lines of the timeline.
+const COMMITS_TOLD: u32 = 200;
 
 /// The longest text of the timeline, in characters: a hostile client has names of many KiB.
 const LONGEST_TEXT: usize = 400;
@@ -276,6 +282,7 @@ impl Observer {
             origin: SimTime::ZERO,
             told: false,
             warned: BTreeSet::new(),
+            commits: BTreeMap::new(),
             happened: Vec::new(),
             export: None,
             recordings: Vec::new(),
@@ -409,6 +416,20 @@ impl Observer {
                 tone,
             });
         }
+    }
+
+    /// A program that copies for a day commits a transaction each second: the first ones are told.
+    fn tell_unless_routine(&mut self, at: SimTime, who: &str, event: &Event, mut text: String, tone: Tone) {
+        if let Event::TransactionStateChanged { transactional_id, to: "CompleteCommit", .. } = event {
+            let commits = self.commits.entry(transactional_id.to_string()).or_default();
+            *commits += 1;
+            match (*commits).cmp(&COMMITS_TOLD) {
+                Ordering::Less => {}
+                Ordering::Equal => text.push_str("; later commits of it are not told here"),
+                Ordering::Greater => return,
+            }
+        }
+        self.tell(at, who, text, tone);
     }
 
     /// A coordinators' topic has many partitions that change together: they are one line of the timeline.
@@ -648,7 +669,7 @@ impl Observer {
         if let Some((topic, reason)) = narrator::internal_change(event) {
             self.tell_internal(at, name, &topic, reason);
         } else if let Some((text, tone)) = narrator::node_event(event) {
-            self.tell(at, name, text, tone);
+            self.tell_unless_routine(at, name, event, text, tone);
         }
         self.take_breaches(at);
     }

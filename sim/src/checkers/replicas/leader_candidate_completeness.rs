@@ -19,7 +19,7 @@ pub fn changed(partition: &Partition, nodes: &Nodes) -> Option<String> {
     state.isr.iter().chain(&state.elr).find_map(|member| lacks(partition, nodes, *member))
 }
 
-/// A candidate's log got shorter.
+/// A candidate's log got shorter, or its broker is registered again after its disk lost something.
 pub fn shortened(partition: &Partition, nodes: &Nodes, node: i32) -> Option<String> {
     let state = partition.state.as_ref()?;
     let is_candidate = state.isr.contains(&node) || state.elr.contains(&node);
@@ -90,6 +90,25 @@ mod tests {
                 replicas.hear(1, &broker_registered(2));
             }
             replicas.hear(1, &state(1, 0, 1, &[1, 2]));
+            names(&mut replicas)
+        };
+        assert_eq!(story(false), [""; 0]);
+        assert_eq!(story(true), ["LeaderCandidateCompleteness"]);
+    }
+
+    #[test]
+    fn fires_when_it_is_registered_and_stays_a_member() {
+        let story = |kept: bool| {
+            let mut replicas = told(&replicated());
+            replicas.process_gone(2);
+            replicas.disk_lost(2, false);
+            replicas.hear(2, &opened(4, &[(0, 0)]));
+            // The registration and what it changes are committed together.
+            replicas.hear(1, &broker_registered(2));
+            if !kept {
+                replicas.hear(1, &state(1, 0, 9, &[1]));
+            }
+            replicas.compare(|_, _| None);
             names(&mut replicas)
         };
         assert_eq!(story(false), [""; 0]);

@@ -90,6 +90,8 @@ pub struct Replicas {
     ineligible: Ineligible,
     /// Partitions whose leader's ISR is to be compared with the controller's.
     touched: Vec<TopicPartition>,
+    /// Brokers whose disk lost something and that were registered again since the last comparison.
+    returned: Vec<i32>,
     breaches: Vec<Breach>,
 }
 
@@ -141,7 +143,11 @@ impl Replicas {
                 self.topics.remove(topic);
                 self.deleted.insert(topic.clone());
             }
-            Event::BrokerRegistered { broker, .. } => self.nodes.of(*broker).unproven = false,
+            Event::BrokerRegistered { broker, .. } => {
+                if std::mem::take(&mut self.nodes.of(*broker).unproven) {
+                    self.returned.push(*broker);
+                }
+            }
             Event::BrokerFenced { .. }
             | Event::BrokerUnfenced { .. }
             | Event::BrokerInControlledShutdown { .. }
@@ -234,11 +240,21 @@ impl Replicas {
             let broken = view.and_then(|view| replication_quorum_superset::compared(state, &view));
             self.broken(&at, broken.map(|text| (replication_quorum_superset::NAME, text)));
         }
+        for node in std::mem::take(&mut self.returned) {
+            for at in self.all() {
+                let broken = leader_candidate_completeness::shortened(
+                    partition_of(&mut self.topics, &at),
+                    &self.nodes,
+                    node,
+                );
+                self.broken(&at, broken.map(|text| (leader_candidate_completeness::NAME, text)));
+            }
+        }
     }
 
     /// Whether [`Replicas::compare`] has anything to compare.
     pub fn has_touched(&self) -> bool {
-        !self.touched.is_empty()
+        !self.touched.is_empty() || !self.returned.is_empty()
     }
 
     /// Whether [`Replicas::take`] has anything to give.
