@@ -13,6 +13,11 @@ pub fn read(partition: &mut Partition, to: i64) -> Option<String> {
     if to <= partition.read.end {
         return None;
     }
+    if to <= partition.committed.end {
+        // It may have been answered long ago: the leader may have died since, and lost its disk.
+        partition.read.follow(&partition.committed, to);
+        return None;
+    }
     let (epoch, leader) = partition.newest()?;
     let replica = partition.replicas.get(&leader)?;
     if replica.log_end < to {
@@ -54,6 +59,21 @@ mod tests {
             replicas.hear(node, &event);
         }
         names(&mut replicas)
+    }
+
+    #[test]
+    fn what_was_committed_is_read_although_the_leader_has_lost_it_since() {
+        let story = |to: i64| {
+            let mut replicas = told(&replicated());
+            replicas.process_gone(1);
+            replicas.disk_replaced(1);
+            replicas.hear(1, &opened(4, &[(0, 0)]));
+            replicas.take();
+            replicas.read(&tp(), to);
+            names(&mut replicas)
+        };
+        assert_eq!(story(10), [""; 0]);
+        assert_eq!(story(11), ["ConsistentRead"]);
     }
 
     #[test]

@@ -67,6 +67,16 @@ impl Prefix {
         self.end = end;
     }
 
+    /// It is now what `other` has below `end`.
+    pub fn follow(&mut self, other: &Prefix, end: i64) {
+        let epochs = &other.epochs[..other.epochs.partition_point(|(_, start)| *start < end)];
+        if self.epochs != epochs {
+            self.epochs.clear();
+            self.epochs.extend_from_slice(epochs);
+        }
+        self.end = end;
+    }
+
     /// Whether a replica has all of it that lies above `start`. With LogMatching, equal epochs up to an offset mean equal
     /// records up to it.
     pub fn is_in(&self, replica: &Replica, start: i64) -> bool {
