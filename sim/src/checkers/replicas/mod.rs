@@ -128,13 +128,8 @@ impl Replicas {
             }
             Event::LogStartOffsetAdvanced { partition, to, .. } => self.log_start(partition, *to),
             // A pass replaces segment after segment, and who fetches meanwhile gets what is cleaned already.
-            Event::LogCleaningBegan { partition, up_to } => self.cleaned(partition, *up_to),
-            Event::LogCleaned { partition, first_dirty, .. } => {
-                self.cleaned(partition, *first_dirty);
-                // Compacted logs go on for ever, and what is known of their batches must not.
-                let partition = self.partition(partition);
-                partition.batches.forget_below(partition.cleaned);
-            }
+            Event::LogCleaningBegan { partition, up_to: end }
+            | Event::LogCleaned { partition, first_dirty: end, .. } => self.cleaned(partition, *end),
             Event::PartitionChanged { partition, after, reason, .. } => {
                 self.changed(partition, after, *reason)
             }
@@ -387,9 +382,14 @@ impl Replicas {
         }
     }
 
+    /// A compacted log goes on for ever, and what is known of its batches must not: what was compacted by the pass before
+    /// this one is forgotten.
     fn cleaned(&mut self, at: &TopicPartition, up_to: i64) {
         let partition = self.partition(at);
-        partition.cleaned = partition.cleaned.max(up_to);
+        if up_to > partition.cleaned {
+            partition.batches.forget_below(partition.cleaned);
+            partition.cleaned = up_to;
+        }
     }
 
     /// A log was opened: what its broker found is compared with what it had, and is what it has from now on.
