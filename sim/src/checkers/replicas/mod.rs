@@ -140,11 +140,7 @@ impl Replicas {
                 self.topics.remove(topic);
                 self.deleted.insert(topic.clone());
             }
-            Event::BrokerRegistered { broker, .. } => {
-                if std::mem::take(&mut self.nodes.of(*broker).unproven) {
-                    self.returned.push(*broker);
-                }
-            }
+            Event::BrokerRegistered { broker, .. } => self.registered(*broker),
             Event::BrokerFenced { .. }
             | Event::BrokerUnfenced { .. }
             | Event::BrokerInControlledShutdown { .. }
@@ -418,6 +414,13 @@ impl Replicas {
         if before.is_some_and(|before| found.log_end < before.log_end) {
             let (node, end) = (found.node, found.log_end);
             self.shortened(node, at, || format!("broker-{node} found its log's end at {end}"));
+        }
+    }
+
+    /// From here on a broker is held to what the controller says of it.
+    fn registered(&mut self, node: i32) {
+        if std::mem::take(&mut self.nodes.of(node).unproven) {
+            self.returned.push(node);
         }
     }
 
