@@ -3,6 +3,8 @@
 //! It feeds the checkers, the clients' history and statistics, the timeline, and the picture of the cluster as it is
 //! committed in the metadata log. It never changes the world.
 
+mod findings;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,17 +20,15 @@ use super::export::Export;
 use super::groups::{Coordinated, Processing};
 use super::narrator;
 use super::stats::ClientStats;
+use crate::checkers::Subject;
 use crate::checkers::groups::Groups;
-use crate::checkers::history::{self, Anomaly, FinalRead, History, Message, PartitionIndex};
+use crate::checkers::history::{FinalRead, History, Message, PartitionIndex};
 use crate::checkers::positions::Positions;
-use crate::checkers::promise::{self, Promise};
+use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Replicas;
 use crate::checkers::replicas::replication_quorum_superset::LeaderIsr;
-use crate::checkers::transactions::{
-    self, Fate as TransactionFate, Finding as TransactionFinding, Hanging, Reader, Transactions,
-};
-use crate::checkers::{Breach, NAMES, Subject};
+use crate::checkers::transactions::{Fate as TransactionFate, Reader, Transactions};
 use crate::explain::record::Recording;
 use crate::scenario::{Client, ClientKind, Scenario};
 use crate::world::{Happened, ProcEvent, ProcId, SimTime, What, World};
@@ -160,7 +160,7 @@ pub struct Observer {
     /// once.
     warned: BTreeSet<(String, String)>,
     /// How many transactions each transactional id has committed.
-    commits: BTreeMap<String, u32>,
+    commits: BTreeMap<Arc<str>, u32>,
     /// What is being heard; its memory is used again.
     happened: Vec<Happened>,
     /// The clients' history for other checkers, if it is asked for.
@@ -421,7 +421,7 @@ impl Observer {
     /// A program that copies for a day commits a transaction each second: the first ones are told.
     fn tell_unless_routine(&mut self, at: SimTime, who: &str, event: &Event, mut text: String, tone: Tone) {
         if let Event::TransactionStateChanged { transactional_id, to: "CompleteCommit", .. } = event {
-            let commits = self.commits.entry(transactional_id.to_string()).or_default();
+            let commits = self.commits.entry(transactional_id.clone()).or_default();
             *commits += 1;
             match (*commits).cmp(&COMMITS_TOLD) {
                 Ordering::Less => {}
@@ -702,69 +702,11 @@ impl Observer {
         }
     }
 
-    fn take_breaches(&mut self, at: SimTime) {
-        let replicas = self.replicas.is_broken() || self.quorum.is_broken();
-        if !(replicas || self.groups.is_broken() || self.positions.is_broken()) {
-            return;
-        }
-        let found = self.replicas.take().into_iter().chain(self.quorum.take()).chain(self.groups.take());
-        let found = found.chain(self.positions.take());
-        for breach in found {
-            self.found(at, breach);
-        }
-        for breach in self.groups.take_shared() {
-            self.found_in(at, breach, Some(promise::SHARED_INSTANCE));
-        }
-    }
-
     /// A broker begins to answer for groups or transactional ids of the scenario.
     fn coordinator_moved(&mut self, at: SimTime, name: &str, partition: &TopicPartition) {
         let count = self.partitions.keys().filter(|(topic, _)| **topic == *partition.topic).count() as i32;
         for text in self.coordinated.by(partition, count) {
             self.tell(at, name, text, Tone::Plain);
-        }
-    }
-
-    /// Notes what a checker found; more of the same kind on the same subject only count.
-    fn found(&mut self, at: SimTime, breach: Breach) {
-        self.found_in(at, breach, None);
-    }
-
-    /// [`Observer::found`] with what allows it whatever else is promised: it is told apart from what nothing allows.
-    fn found_in(&mut self, at: SimTime, breach: Breach, allowed: Option<&'static str>) {
-        let alike = |f: &&mut Finding| f.name == breach.name && f.subject == breach.subject;
-        let apart = |f: &&mut Finding| (f.allowed || allowed.is_some()) && f.excuse != allowed;
-        if let Some(known) = self.findings.iter_mut().find(|f| alike(f) && !apart(f)) {
-            known.count += 1;
-            return;
-        }
-        assert!(NAMES.contains(&breach.name), "no scenario could name {}", breach.name);
-        let topic = match &breach.subject {
-            Subject::Partition(topic, _) => Some(topic.as_str()),
-            Subject::Quorum => None,
-        };
-        let excuse = allowed.or_else(|| self.promise.excuse(breach.name, topic));
-        let promised = if excuse.is_none() { " although the configuration promised otherwise" } else { "" };
-        self.tell(at, "checker", format!("{} on {}{promised}", breach.name, breach.subject), Tone::Bad);
-        self.findings.push(Finding {
-            name: breach.name,
-            subject: breach.subject,
-            excuse,
-            allowed: allowed.is_some(),
-            at,
-            text: breach.text,
-            count: 1,
-        });
-    }
-
-    /// What is open in logs although no coordinator will end it.
-    pub fn hanging(&mut self, at: SimTime, hanging: &Hanging) {
-        for ((topic, partition), producer, since) in hanging.found() {
-            let text = format!(
-                "A transaction of producer {producer} is open in {topic}-{partition} since offset {since}. No coordinator has it unfinished, so nobody will end it, and who reads committed transactions waits for ever."
-            );
-            let subject = Subject::Partition(topic.clone(), *partition);
-            self.found(at, Breach { name: transactions::HANGING, subject, text });
         }
     }
 
@@ -991,57 +933,6 @@ impl Observer {
         }
     }
 
-    fn take_anomalies(&mut self, at: SimTime) {
-        for anomaly in self.history.take_anomalies() {
-            let breach = self.explain(&anomaly);
-            self.found(at, breach);
-        }
-        for finding in self.transactions.take() {
-            let (breach, uncommitted) = self.explain_transaction(&finding);
-            self.found_in(at, breach, uncommitted.then_some(promise::READS_UNCOMMITTED));
-        }
-    }
-
-    /// A finding in words, and whether who read wanted to see everything.
-    fn explain_transaction(&self, finding: &TransactionFinding) -> (Breach, bool) {
-        let mut wanted = false;
-        let (name, at, offset, (whose, number), text) = match finding {
-            TransactionFinding::AbortedRead { at, offset, transaction, uncommitted } => {
-                wanted = *uncommitted;
-                let text = match uncommitted {
-                    false => "was aborted. Somebody who reads committed transactions read",
-                    true => "was aborted. Somebody with isolation.level=read_uncommitted read",
-                };
-                (transactions::ABORTED_READ, at, offset, transaction, text)
-            }
-            TransactionFinding::PrecommittedRead { at, offset, transaction, uncommitted } => {
-                wanted = *uncommitted;
-                let text = match uncommitted {
-                    false => "was not decided yet when somebody who reads committed transactions read",
-                    true => "was not decided yet when somebody with isolation.level=read_uncommitted read",
-                };
-                (transactions::PRECOMMITTED_READ, at, offset, transaction, text)
-            }
-            TransactionFinding::Lost { at, offset, transaction } => (
-                history::LOST_WRITE,
-                at,
-                offset,
-                transaction,
-                "was committed. A reader of everything did not find",
-            ),
-            TransactionFinding::Torn { at, offset, transaction } => (
-                transactions::TORN,
-                at,
-                offset,
-                transaction,
-                "is there in part. A reader of everything that is committed found some of it, but not",
-            ),
-        };
-        let (topic, partition) = self.history.name(*at);
-        let text = format!("Transaction {number} of {whose} {text} offset {offset} of {topic}-{partition}.");
-        (Breach { name, subject: Subject::Partition(topic, partition), text }, wanted)
-    }
-
     /// What was not read to its high watermark was not read to its end, whatever the reader could see.
     pub fn finally_cut_short(&mut self, topic: &str, partition: i32) {
         if let Some(read) = self.final_reads.get_mut(&(topic.to_owned(), partition)) {
@@ -1052,60 +943,6 @@ impl Observer {
     /// How far the final read has come in a partition.
     pub fn finally_read_to(&self, topic: &str, partition: i32) -> Option<i64> {
         self.final_reads.get(&(topic.to_owned(), partition)).map(|read| read.end)
-    }
-
-    fn message(&self, message: Message) -> String {
-        let name = self.producers.get(message.client as usize).map_or("?", String::as_str);
-        format!("{name}-{}", message.number)
-    }
-
-    fn explain(&self, anomaly: &Anomaly) -> Breach {
-        let at = |partition: &(String, i32)| Subject::Partition(partition.0.clone(), partition.1);
-        let name = |p: &(String, i32)| format!("{}-{}", p.0, p.1);
-        match anomaly {
-            Anomaly::InconsistentOffset { partition, offset, first, second } => Breach {
-                name: history::INCONSISTENT_OFFSETS,
-                subject: at(partition),
-                text: format!(
-                    "Offset {offset} of {} was told to hold {}, and later to hold {}.",
-                    name(partition),
-                    self.message(*first),
-                    self.message(*second)
-                ),
-            },
-            Anomaly::LostWrite { partition, offset, message } => Breach {
-                name: history::LOST_WRITE,
-                subject: at(partition),
-                text: format!(
-                    "{} was acknowledged at offset {offset} of {}. A reader who read everything at the end did not find it.",
-                    self.message(*message),
-                    name(partition)
-                ),
-            },
-            Anomaly::Duplicate { partition, offset, message } => Breach {
-                name: history::DUPLICATE,
-                subject: at(partition),
-                text: format!(
-                    "{} lies in the log more than once, again at offset {offset} of {}.",
-                    self.message(*message),
-                    name(partition)
-                ),
-            },
-            Anomaly::Unseen { partition, offset, message } => Breach {
-                name: history::UNSEEN,
-                subject: at(partition),
-                text: format!(
-                    "{} was acknowledged at offset {offset} of {}. Nobody could read the partition up to there at the end.",
-                    self.message(*message),
-                    name(partition)
-                ),
-            },
-        }
-    }
-
-    /// The names of all that was found.
-    pub fn found_names(&self) -> BTreeSet<String> {
-        self.findings.iter().map(|f| f.name.to_owned()).collect()
     }
 }
 
