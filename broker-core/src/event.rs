@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
-pub use wire::TopicPartition;
+pub use wire::{TopicPartition, Uuid};
 
 /// A batch that lies in a log, as much of it as tells whether two logs hold the same.
 ///
@@ -159,6 +159,8 @@ pub enum Event {
     LogOpened {
         /// The log.
         partition: TopicPartition,
+        /// Of which of the topics that had this name one after the other, if its directory says so.
+        topic_id: Option<Uuid>,
         /// The first offset that may be read.
         log_start_offset: i64,
         /// The log end offset, after recovery.
@@ -312,6 +314,8 @@ pub enum Event {
     TopicCreated {
         /// Its name.
         topic: Arc<str>,
+        /// Its id.
+        topic_id: Uuid,
         /// How many partitions it has.
         partitions: i32,
     },
@@ -319,6 +323,8 @@ pub enum Event {
     TopicDeleted {
         /// Its name.
         topic: Arc<str>,
+        /// Its id.
+        topic_id: Uuid,
     },
     /// A partition's leader, ISR, ELR or replicas changed, and the change is committed.
     PartitionChanged {
@@ -591,4 +597,31 @@ pub enum Event {
         /// In words.
         text: String,
     },
+}
+
+impl Event {
+    /// The replica or partition that a broker speaks of; what controllers commit of one is not meant.
+    pub fn replica(&self) -> Option<&TopicPartition> {
+        match self {
+            Event::LogRecovered { partition, .. }
+            | Event::LogOpened { partition, .. }
+            | Event::LogFlushed { partition, .. }
+            | Event::BecameLeader { partition, .. }
+            | Event::BecameFollower { partition, .. }
+            | Event::IsrShrunk { partition, .. }
+            | Event::IsrExpanded { partition, .. }
+            | Event::RecordsAppended { partition, .. }
+            | Event::HighWatermarkAdvanced { partition, .. }
+            | Event::LogTruncated { partition, .. }
+            | Event::LogStartOffsetAdvanced { partition, .. }
+            | Event::SegmentRolled { partition, .. }
+            | Event::FetchFailed { partition, .. }
+            | Event::ProduceRefused { partition, .. }
+            | Event::TransactionMarkerAppended { partition, .. }
+            | Event::SegmentsDeleted { partition, .. }
+            | Event::LogCleaningBegan { partition, .. }
+            | Event::LogCleaned { partition, .. } => Some(partition),
+            _ => None,
+        }
+    }
 }

@@ -60,11 +60,11 @@ fn tell(
         MetadataRecord::Topic(topic) => {
             let of_topic = |r: &&MetadataRecord| matches!(r, MetadataRecord::Partition(p) if p.topic_id == topic.topic_id);
             let partitions = batch.iter().filter(of_topic).count() as i32;
-            Some(Event::TopicCreated { topic: (*topic.name).into(), partitions })
+            Some(Event::TopicCreated { topic: (*topic.name).into(), topic_id: topic.topic_id, partitions })
         }
         MetadataRecord::RemoveTopic(gone) => {
             let topic = state.image.topics.topic(gone.topic_id)?;
-            Some(Event::TopicDeleted { topic: topic.name.clone() })
+            Some(Event::TopicDeleted { topic: topic.name.clone(), topic_id: gone.topic_id })
         }
         MetadataRecord::Config(config) => Some(Event::ConfigChanged {
             resource: resource(config),

@@ -174,7 +174,7 @@ impl ReplicaManager {
                     log_end_offset: log.log_end_offset(),
                 });
             }
-            tell_opened(out, &topic, found.partition, &log);
+            tell_opened(out, &topic, found.topic_id, found.partition, &log);
             let loaded = Loaded { log, topic_id: found.topic_id, dir: at };
             self.storage.loaded.insert((topic, found.partition), loaded);
         }
@@ -291,7 +291,7 @@ impl ReplicaManager {
         let config = ctx.config.log_config(Dynamic::of_topic(&image.configs, self.node_id, &topic.name));
         match Log::open(&path, config, LoadState::NEW, ctx.now, ctx.disk, ctx.codecs) {
             Ok((log, _)) => {
-                tell_opened(ctx.out, &topic.name, index, &log);
+                tell_opened(ctx.out, &topic.name, Some(topic.id), index, &log);
                 Some(log)
             }
             Err(error) => {
@@ -721,9 +721,10 @@ impl ReplicaManager {
     }
 }
 
-fn tell_opened(out: &mut Outputs, topic: &Arc<str>, partition: i32, log: &Log) {
+fn tell_opened(out: &mut Outputs, topic: &Arc<str>, topic_id: Option<Uuid>, partition: i32, log: &Log) {
     out.event(|| Event::LogOpened {
         partition: TopicPartition { topic: topic.clone(), partition },
+        topic_id,
         log_start_offset: log.log_start_offset(),
         log_end_offset: log.log_end_offset(),
         epochs: log.epochs().iter().map(|entry| (entry.epoch, entry.start_offset)).collect(),

@@ -72,14 +72,16 @@ impl Groups {
             Event::GroupDeleted { group } => {
                 self.groups.remove(group);
             }
-            Event::TopicDeleted { topic } => {
-                for group in self.groups.values_mut() {
-                    group.committed.retain(|partition, _| *partition.topic != **topic);
-                }
-                self.once.topic_deleted(topic);
-            }
             _ => {}
         }
+    }
+
+    /// A topic is gone: its offsets count from 0 again if there is another one of its name.
+    pub fn topic_deleted(&mut self, topic: &str) {
+        for group in self.groups.values_mut() {
+            group.committed.retain(|partition, _| *partition.topic != *topic);
+        }
+        self.once.topic_deleted(topic);
     }
 
     /// A process is a member of a generation.

@@ -6,6 +6,7 @@
 pub mod exactly_once;
 pub mod groups;
 pub mod history;
+pub mod incarnations;
 pub mod jepsen;
 pub mod positions;
 pub mod promise;

@@ -249,8 +249,8 @@ impl Promise {
                 self.one_epoch().or_else(weak_acks).or_else(data_loss).or_else(deleted)
             }
             "lost-write" | "inconsistent-offsets" => weak_acks().or_else(data_loss).or_else(deleted),
-            "G1a" | "precommitted-read" => self.one_epoch(),
-            "torn-transaction" => self.one_epoch().or_else(data_loss),
+            "G1a" | "precommitted-read" => self.one_epoch().or_else(deleted),
+            "torn-transaction" => self.one_epoch().or_else(data_loss).or_else(deleted),
             "HangingTransaction" => self.unverified().or_else(data_loss),
             "poll-skip" | "nonmonotonic-poll" => {
                 let out_of_range =
@@ -271,6 +271,8 @@ impl Promise {
                 again.or(by_hand).or_else(|| self.forgotten(topic)).or_else(data_loss).or_else(deleted)
             }
             "ContiguousSequences" => self.forgotten(topic).or_else(data_loss),
+            // A consumer goes on where it was in the topic before, and commits that.
+            "CommittedOffsetMonotonic" => data_loss().or_else(deleted),
             // Who is told that an offset is out of range begins where `auto.offset.reset` says.
             "ExactlyOnce" => {
                 let out_of_range =
@@ -282,7 +284,6 @@ impl Promise {
             | "ConsistentRead"
             | "NoZombieWrites"
             | "SingleOwnerPerGeneration"
-            | "CommittedOffsetMonotonic"
             | "NoCommittedRecordLost"
             | "StrongIsr"
             | "ValidHighWatermark" => data_loss(),

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::{FinalRead, PartitionIndex};
+use super::history::{FinalRead, History, PartitionIndex};
 
 /// A record of an aborted transaction was read.
 pub const ABORTED_READ: &str = "G1a";
@@ -208,6 +208,15 @@ impl Transactions {
         }
         for (_, markers) in self.markers.range_mut((at, i64::MIN)..=(at, i64::MAX)) {
             markers.drain(..markers.partition_point(|(known, _)| *known < offset));
+        }
+    }
+
+    /// A topic was deleted: nobody misses its records, and another one of its name begins at offset 0.
+    pub fn topic_deleted(&mut self, topic: &str, history: &History) {
+        let mut places: BTreeSet<PartitionIndex> = self.of_record.keys().map(|(at, _)| *at).collect();
+        places.extend(self.markers.keys().map(|(at, _)| *at));
+        for at in places.into_iter().filter(|at| history.name(*at).0 == topic) {
+            self.log_start(at, i64::MAX);
         }
     }
 

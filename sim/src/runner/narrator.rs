@@ -61,10 +61,10 @@ pub fn node_event(event: &Event) -> Option<(String, Tone)> {
         Event::BrokerInControlledShutdown { broker } => {
             told(format!("broker-{broker} is in controlled shutdown"), Tone::Plain)
         }
-        Event::TopicCreated { topic, partitions } => {
+        Event::TopicCreated { topic, partitions, .. } => {
             told(format!("created topic {topic} with {partitions} partitions"), Tone::Plain)
         }
-        Event::TopicDeleted { topic } => told(format!("deleted topic {topic}"), Tone::Plain),
+        Event::TopicDeleted { topic, .. } => told(format!("deleted topic {topic}"), Tone::Plain),
         Event::PartitionChanged { partition, before: Some(before), after, reason } => {
             partition_change(&partition.to_string(), before, after, *reason)
         }

@@ -23,6 +23,7 @@ use super::stats::ClientStats;
 use crate::checkers::Subject;
 use crate::checkers::groups::Groups;
 use crate::checkers::history::{FinalRead, History, Message, PartitionIndex};
+use crate::checkers::incarnations::Incarnations;
 use crate::checkers::positions::Positions;
 use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
@@ -135,6 +136,7 @@ pub struct Observer {
     transactions: Transactions,
     final_reads: BTreeMap<(String, i32), FinalRead>,
     replicas: Replicas,
+    incarnations: Incarnations,
     /// The nodes' processes, by id.
     nodes: BTreeMap<i32, ProcId>,
     quorum: Quorum,
@@ -269,6 +271,7 @@ impl Observer {
             })),
             final_reads: BTreeMap::new(),
             replicas: Replicas::default(),
+            incarnations: Incarnations::default(),
             nodes: BTreeMap::new(),
             quorum: Quorum::default(),
             groups: judged_groups(scenario),
@@ -613,12 +616,18 @@ impl Observer {
 
     fn node_event(&mut self, world: &World, at: SimTime, proc: ProcId, name: &str, id: i32, event: &Event) {
         self.coverage.node(id, event);
-        if !self.unchecked {
+        if let Some(topic) = self.incarnations.hear(id, event) {
+            self.topic_gone(&topic);
+        }
+        let past = self.incarnations.is_past(id, event);
+        if !self.unchecked && !past {
             self.replicas.hear(id, event);
             self.quorum.hear(id, event);
             self.groups.hear(event);
         }
         match event {
+            // Nobody expects anything of the replicas of a topic that is gone.
+            _ if past => {}
             Event::PartitionChanged { partition, after, .. } => {
                 self.unclean(partition.topic.as_ref(), partition.partition, after);
                 self.partition_changes += 1;
@@ -628,12 +637,6 @@ impl Observer {
                 if let Some(topic) = resource.strip_prefix("topic ") {
                     self.promise.setting(Some(topic), name, value.as_deref().unwrap_or(""), false);
                 }
-            }
-            Event::TopicDeleted { topic } => {
-                self.partitions.retain(|(t, _), _| **t != **topic);
-                self.positions.topic_deleted(topic, &self.history);
-                self.history.topic_deleted(topic);
-                self.promise.topic_deleted(topic);
             }
             // What an earlier controller committed with its last breath was told by nobody.
             Event::ControllerActivated { .. } => {
@@ -683,7 +686,22 @@ impl Observer {
         }
     }
 
+    /// A topic was deleted. There may be another one of its name already.
+    fn topic_gone(&mut self, topic: &Arc<str>) {
+        self.partitions.retain(|(t, _), _| **t != **topic);
+        self.replicas.topic_deleted(topic);
+        self.groups.topic_deleted(topic);
+        self.positions.topic_deleted(topic, &self.history);
+        self.transactions.topic_deleted(topic, &self.history);
+        self.history.topic_deleted(topic);
+        self.promise.topic_deleted(topic);
+    }
+
     fn refresh(&mut self, image: &MetadataImage) {
+        let topics = image.topics.iter().map(|topic| (&topic.name, topic.id));
+        for gone in self.incarnations.refreshed(topics) {
+            self.topic_gone(&gone);
+        }
         for topic in image.topics.iter() {
             for (partition, p) in &topic.partitions {
                 let state = PartitionState {

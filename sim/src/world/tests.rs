@@ -55,7 +55,7 @@ impl Machine for Echo {
                     disk.append(file, frame.pieces()).unwrap();
                 }
                 if out.events_wanted {
-                    out.items.push(Output::Event(Event::TopicDeleted { topic: "heard".into() }));
+                    out.items.push(Output::Event(Event::ControllerResigned { epoch: 1 }));
                 }
                 if !self.mute {
                     out.items.push(Output::Send { conn, frame: super::tests::frame(&frame.to_bytes()) });

@@ -217,7 +217,7 @@ fn topics_are_deleted_by_name_and_by_id() {
     let b = id(&cluster, "b");
     assert_eq!(delete(&mut cluster, &[(Some("a"), Uuid::ZERO), (None, b)]).len(), 2);
     assert_eq!(cluster.committed.topics.len(), 1);
-    assert!(cluster.events.contains(&Event::TopicDeleted { topic: "b".into() }));
+    assert!(cluster.events.contains(&Event::TopicDeleted { topic: "b".into(), topic_id: b }));
 
     let unknown = "This server does not host this topic-partition.".to_string();
     let gone = delete(&mut cluster, &[(Some("a"), Uuid::ZERO)]);

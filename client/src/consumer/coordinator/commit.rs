@@ -127,6 +127,9 @@ impl Consumer {
         group.auto_commit_at = now + interval;
         let at = group.auto_commit_at;
         group.wake_at(at);
+        // One that still waits for its coordinator has failed in Kafka with the connection, and this one takes its place:
+        // otherwise a consumer that was cut off for long comes back with one for each interval.
+        group.commits.waiting.retain(|waiting| waiting.purpose != Purpose::Auto);
         let offsets = self.all_consumed();
         self.begin_commit(now, Purpose::Auto, offsets, out);
     }

@@ -122,7 +122,7 @@ impl Replicas {
                     replica.truncate(*log_end_offset);
                 }
             }
-            Event::LogOpened { partition, log_start_offset, log_end_offset, epochs } => {
+            Event::LogOpened { partition, log_start_offset, log_end_offset, epochs, .. } => {
                 let (log_start, log_end) = (*log_start_offset, *log_end_offset);
                 self.opened(partition, &Opened { node, log_start, log_end, epochs })
             }
@@ -136,10 +136,6 @@ impl Replicas {
             Event::IsrShrunk { partition, .. } | Event::IsrExpanded { partition, .. } => {
                 self.touched.push(partition.clone());
             }
-            Event::TopicDeleted { topic } => {
-                self.topics.remove(topic);
-                self.deleted.insert(topic.clone());
-            }
             Event::BrokerRegistered { broker, .. } => self.registered(*broker),
             Event::BrokerFenced { .. }
             | Event::BrokerUnfenced { .. }
@@ -149,6 +145,13 @@ impl Replicas {
             Event::Started { .. } => self.started(node),
             _ => {}
         }
+    }
+
+    /// A topic is gone, and what is heard from now on is of another one of that name.
+    pub fn topic_deleted(&mut self, topic: &Arc<str>) {
+        self.topics.remove(topic);
+        self.touched.retain(|at| at.topic != *topic);
+        self.deleted.insert(topic.clone());
     }
 
     /// A broker's process is gone: whatever it led, it leads no more.

@@ -96,7 +96,8 @@ pub fn opened(log_end: i64, epochs: &[(i32, i64)]) -> Event {
 
 /// A log is opened that begins somewhere.
 pub fn opened_from(log_start_offset: i64, log_end_offset: i64, epochs: &[(i32, i64)]) -> Event {
-    Event::LogOpened { partition: tp(), log_start_offset, log_end_offset, epochs: epochs.to_vec() }
+    let (topic_id, epochs) = (None, epochs.to_vec());
+    Event::LogOpened { partition: tp(), topic_id, log_start_offset, log_end_offset, epochs }
 }
 
 /// A log is durable below an offset.

@@ -547,6 +547,25 @@ fn a_static_member_does_not_leave_and_is_fenced_for_good() {
     assert_eq!(story(&fake).last().unwrap(), "failed FENCED_INSTANCE_ID");
 }
 
+/// The coordinator is away for ten intervals of automatic commits: it hears of the last one.
+#[test]
+fn automatic_commits_do_not_queue() {
+    let (mut fake, script) = cluster(1);
+    fake.produce(0, &["shop-0", "shop-1"]);
+    let config = [("auto.commit.interval.ms", "500"), ("session.timeout.ms", "30000")];
+    let mut billing = process(spec(Commit::Auto, &config));
+    fake.start(&mut billing);
+    fake.run(&mut billing, ms(4_000));
+    let before = script.borrow().commits.len();
+    fake.kill(2);
+    fake.run(&mut billing, ms(9_000));
+    assert_eq!(script.borrow().commits.len(), before);
+    script.borrow_mut().node = 1;
+    fake.run(&mut billing, ms(10_400));
+    let after = script.borrow().commits.len() - before;
+    assert!((1..=4).contains(&after), "{after} commits in 1.4 s");
+}
+
 #[test]
 fn without_a_subscription_commits_are_nobodys() {
     let (mut fake, script) = cluster(1);
