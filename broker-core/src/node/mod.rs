@@ -244,6 +244,11 @@ impl Node {
         self.core.broker.as_ref().map(|broker| &broker.groups)
     }
 
+    /// The id with which this process registers, if the node is a broker: drawn at each start.
+    pub fn incarnation_id(&self) -> Option<wire::Uuid> {
+        self.core.broker.as_ref().map(|broker| broker.lifecycle.identity().incarnation_id)
+    }
+
     /// The broker epoch of its registration, if the node is a broker; -1 before it is registered.
     pub fn broker_epoch(&self) -> Option<i64> {
         self.core.broker.as_ref().map(|broker| broker.lifecycle.epoch())

@@ -23,6 +23,7 @@ pub const NAMES: &[&str] = &[
     replicas::strong_isr::NAME,
     replicas::leader_in_isr::NAME,
     replicas::eligible_isr::NAME,
+    replicas::unclean_shutdown_leaves_isr::NAME,
     replicas::leader_candidate_completeness::NAME,
     replicas::replication_quorum_superset::NAME,
     replicas::valid_high_watermark::NAME,
@@ -33,6 +34,7 @@ pub const NAMES: &[&str] = &[
     replicas::contiguous_sequences::ZOMBIES,
     storage::synced::NAME,
     storage::recovery::NAME,
+    storage::clean_mark::NAME,
     quorum::election_safety::NAME,
     quorum::one_vote_per_epoch::NAME,
     quorum::own_epoch_first::NAME,
@@ -64,6 +66,8 @@ pub enum Subject {
     Partition(String, i32),
     /// The metadata quorum.
     Quorum,
+    /// A broker.
+    Node(i32),
 }
 
 impl std::fmt::Display for Subject {
@@ -71,6 +75,7 @@ impl std::fmt::Display for Subject {
         match self {
             Subject::Partition(topic, partition) => write!(f, "{topic}-{partition}"),
             Subject::Quorum => f.write_str("the metadata quorum"),
+            Subject::Node(id) => write!(f, "broker-{id}"),
         }
     }
 }

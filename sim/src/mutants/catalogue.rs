@@ -63,6 +63,12 @@ pub const CATALOGUE: &[Entry] = &[
         run: ("replication", 1),
     },
     Entry {
+        mutant: "unclean-shutdown-keeps-isr",
+        checkers: &["UncleanShutdownLeavesIsr"],
+        run: ("replication", 1),
+    },
+    Entry { mutant: "clean-mark-kept", checkers: &["CleanMarkHoldsOnce"], run: ("unclean", 7) },
+    Entry {
         mutant: "recovery-drops-last-batch",
         checkers: &["RecoveryKeepsPromised"],
         run: ("replication", 1),
@@ -148,14 +154,6 @@ pub const UNPROVEN: &[(&str, &str)] = &[
     (
         "stale-fetch-accepted",
         "A fetch also names the epoch of its last record (KIP-595), which the leader compares with its log: that alone keeps replicas right, and what a consumer misses after an unclean election nobody had promised. `scenarios/anomalies` is the place for it (A04).",
-    ),
-    (
-        "unclean-shutdown-keeps-isr",
-        "Who lost its end has copied it again before anybody can elect it, unless its leader dies in that moment: exploration has not met it in a minute. `scenarios/anomalies` shows what it leads to (A08).",
-    ),
-    (
-        "clean-mark-kept",
-        "What recovery would have cut is nearly always cut by reading the last segment to its end: exploration has not met another case in a minute.",
     ),
     (
         "late-marker-accepted",

@@ -225,7 +225,7 @@ impl Player {
         let matches = |wanted: &WantedViolation, finding: &super::observer::Finding| {
             let topic = match &finding.subject {
                 crate::checkers::Subject::Partition(topic, _) => Some(topic),
-                crate::checkers::Subject::Quorum => None,
+                crate::checkers::Subject::Quorum | crate::checkers::Subject::Node(_) => None,
             };
             wanted.name == finding.name && (wanted.topic.is_none() || wanted.topic.as_ref() == topic)
         };

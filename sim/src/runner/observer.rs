@@ -401,6 +401,7 @@ impl Observer {
     pub fn features(&mut self, image: &MetadataImage) {
         let features = &image.features;
         self.promise.features(features.elr_enabled(), features.level("transaction.version"));
+        self.replicas.eligible_leader_replicas(features.elr_enabled());
     }
 
     /// From now on the timeline is kept.
@@ -560,6 +561,7 @@ impl Observer {
             self.coverage.process(name, event);
         }
         if let Role::Node(id) = role {
+            self.replicas.process_event(id, event);
             match event {
                 ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => {
                     self.replicas.process_gone(id)
@@ -642,6 +644,16 @@ impl Observer {
             Event::ControllerActivated { .. } => {
                 if let Some(node) = world.node(proc) {
                     self.refresh(node.image());
+                    let running = self.registered_and_running(world, node.image());
+                    running.into_iter().for_each(|broker| self.replicas.registered_unheard(broker));
+                }
+            }
+            Event::BrokerRegistered { broker, broker_epoch, .. } if !self.unchecked => {
+                if let Some(image) = world.node(proc).map(|node| node.image())
+                    && image.broker(*broker).is_some_and(|known| known.epoch == *broker_epoch)
+                    && self.registered_and_running(world, image).contains(broker)
+                {
+                    self.replicas.own_registration(*broker);
                 }
             }
             Event::LogStartOffsetAdvanced { partition, to, .. } => {
@@ -695,6 +707,16 @@ impl Observer {
         self.transactions.topic_deleted(topic, &self.history);
         self.history.topic_deleted(topic);
         self.promise.topic_deleted(topic);
+    }
+
+    /// The brokers whose registered process is the one that runs.
+    fn registered_and_running(&self, world: &World, image: &MetadataImage) -> Vec<i32> {
+        let own = |id: &i32| self.nodes.get(id).and_then(|proc| world.node(*proc)?.incarnation_id());
+        let runs = |id: &i32| {
+            let registered = image.broker(*id).map(|known| known.incarnation_id);
+            registered.is_some() && registered == own(id)
+        };
+        self.nodes.keys().copied().filter(runs).collect()
     }
 
     fn refresh(&mut self, image: &MetadataImage) {

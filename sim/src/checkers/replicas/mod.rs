@@ -26,6 +26,7 @@ pub mod state;
 #[cfg(test)]
 pub mod story;
 pub(super) mod strong_isr;
+pub(super) mod unclean_shutdown_leaves_isr;
 pub(super) mod valid_high_watermark;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,8 +34,10 @@ use std::sync::Arc;
 
 use broker_core::event::{BatchMark, ChangeReason, Event, PartitionState, TopicPartition};
 
-use super::storage::{Opened, recovery, synced};
+use super::storage::shutdowns::Shutdowns;
+use super::storage::{Opened, clean_mark, recovery, synced};
 use super::{Breach, Subject};
+use crate::world::ProcEvent;
 use eligible_isr::Ineligible;
 use replication_quorum_superset::LeaderIsr;
 use state::{Partition, Replica};
@@ -92,6 +95,11 @@ pub struct Replicas {
     touched: Vec<TopicPartition>,
     /// Brokers whose disk lost something and that were registered again since the last comparison.
     returned: Vec<i32>,
+    shutdowns: Shutdowns,
+    /// Brokers that were registered again after an unclean shutdown since the last comparison.
+    unclean: Vec<i32>,
+    /// Nobody is kept as eligible for elections (KIP-966).
+    without_elr: bool,
     breaches: Vec<Breach>,
 }
 
@@ -141,8 +149,14 @@ impl Replicas {
             | Event::BrokerUnfenced { .. }
             | Event::BrokerInControlledShutdown { .. }
             | Event::ControllerActivated { .. } => self.ineligible.hear(event),
-            Event::LogDirOffline { .. } => self.nodes.of(node).downfall = Some(Downfall::Disk),
-            Event::Started { .. } => self.started(node),
+            Event::ControlledShutdownStarted | Event::ControlledShutdownCompleted { .. } => {
+                self.shutdowns.hear(node, event)
+            }
+            Event::LogDirOffline { .. } => {
+                self.shutdowns.hear(node, event);
+                self.nodes.of(node).downfall = Some(Downfall::Disk);
+            }
+            Event::Started { clean } => self.started(node, *clean),
             _ => {}
         }
     }
@@ -152,6 +166,29 @@ impl Replicas {
         self.topics.remove(topic);
         self.touched.retain(|at| at.topic != *topic);
         self.deleted.insert(topic.clone());
+    }
+
+    /// Something happened to a broker's process or disk, besides what is told with the methods below.
+    pub fn process_event(&mut self, node: i32, event: &ProcEvent) {
+        self.shutdowns.process(node, event);
+    }
+
+    /// Whether the cluster keeps eligible leader replicas.
+    pub fn eligible_leader_replicas(&mut self, kept: bool) {
+        self.without_elr = !kept;
+    }
+
+    /// The controller has registered the very process of a broker that runs now, and not one before it whose request was
+    /// late.
+    pub fn own_registration(&mut self, broker: i32) {
+        if self.shutdowns.registered(broker) {
+            self.unclean.push(broker);
+        }
+    }
+
+    /// A controller that is gone now had registered a broker's process, without a word to anybody.
+    pub fn registered_unheard(&mut self, broker: i32) {
+        self.shutdowns.registered(broker);
     }
 
     /// A broker's process is gone: whatever it led, it leads no more.
@@ -236,6 +273,15 @@ impl Replicas {
             let broken = view.and_then(|view| replication_quorum_superset::compared(state, &view));
             self.broken(&at, broken.map(|text| (replication_quorum_superset::NAME, text)));
         }
+        for node in std::mem::take(&mut self.unclean) {
+            let elr = !self.without_elr;
+            for at in self.all() {
+                let state = self.partition(&at).state.as_ref();
+                let broken =
+                    state.and_then(|state| unclean_shutdown_leaves_isr::registered(node, state, elr));
+                self.broken(&at, broken.map(|text| (unclean_shutdown_leaves_isr::NAME, text)));
+            }
+        }
         for node in std::mem::take(&mut self.returned) {
             for at in self.all() {
                 let broken = leader_candidate_completeness::shortened(
@@ -250,7 +296,7 @@ impl Replicas {
 
     /// Whether [`Replicas::compare`] has anything to compare.
     pub fn has_touched(&self) -> bool {
-        !self.touched.is_empty() || !self.returned.is_empty()
+        !self.touched.is_empty() || !self.returned.is_empty() || !self.unclean.is_empty()
     }
 
     /// Whether [`Replicas::take`] has anything to give.
@@ -428,7 +474,11 @@ impl Replicas {
     }
 
     /// A broker listens: what it should have and did not open is not there.
-    fn started(&mut self, node: i32) {
+    fn started(&mut self, node: i32, clean: bool) {
+        let unmarked = self.shutdowns.started(node);
+        if let Some(text) = clean_mark::started(node, clean, unmarked) {
+            self.breaches.push(Breach { name: clean_mark::NAME, subject: Subject::Node(node), text });
+        }
         let Node { boots, downfall, .. } = *self.nodes.of(node);
         let replaced = std::mem::take(&mut self.nodes.of(node).replaced);
         if replaced || matches!(downfall, Some(Downfall::Process | Downfall::Power)) {

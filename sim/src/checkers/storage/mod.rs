@@ -2,8 +2,11 @@
 //!
 //! - `RecoveryKeepsPromised` (in `recovery.rs`): the page cache outlives a process.
 //! - `SyncedSurvivesPowerLoss` (in `synced.rs`): what was synced outlives a power loss.
+//! - `CleanMarkHoldsOnce` (in `clean_mark.rs`): who finds its logs closed has closed them.
 
+pub mod clean_mark;
 pub mod recovery;
+pub mod shutdowns;
 pub mod synced;
 
 /// A log as its broker found it.

@@ -42,7 +42,7 @@ impl Observer {
         assert!(NAMES.contains(&breach.name), "no scenario could name {}", breach.name);
         let topic = match &breach.subject {
             Subject::Partition(topic, _) => Some(topic.as_str()),
-            Subject::Quorum => None,
+            Subject::Quorum | Subject::Node(_) => None,
         };
         let excuse = allowed.or_else(|| self.promise.excuse(breach.name, topic));
         let promised = if excuse.is_none() { " although the configuration promised otherwise" } else { "" };
