@@ -29,6 +29,8 @@ const SWEPT: &str = "labs/stop-broker-1.json";
 const SWEPT_SEEDS: &str = "1..100";
 const CHAOS: &str = "chaos/everything.json";
 const CHAOS_SMALL: &str = "chaos/chaos-small.json";
+/// A minute of chaos is as long as what the seed drew: the mean of these counts.
+const CHAOTIC: std::ops::RangeInclusive<u64> = 1..=8;
 /// So many seeds of a small chaos are swept, and what they take is told for ten thousand.
 const CHAOS_SEEDS: u32 = 400;
 
@@ -78,10 +80,10 @@ fn peak_mib() -> f64 {
 }
 
 /// Runs a scenario here and prints what it took.
-fn child(path: &str, variant: Option<&str>) {
+fn child(seed: u64, path: &str, variant: Option<&str>) {
     let sheet = load(&scenarios().join(path)).expect("a scenario of this repository");
     let scenario = sheet.variant(variant).expect("one of its variants");
-    let options = RunOptions { seed: SEED, keep_disks: None, trace: false, reproduce: String::new() };
+    let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
     let start = cpu_time::ProcessTime::now();
     let report = run(&scenario, &options).expect("it runs").report;
     let taken = start.elapsed();
@@ -91,16 +93,26 @@ fn child(path: &str, variant: Option<&str>) {
 }
 
 /// One run in a process of its own.
-fn one(path: &str, variant: Option<&str>) -> Figures {
+fn one(seed: u64, path: &str, variant: Option<&str>) -> Figures {
+    one_in(&[], seed, path, variant)
+}
+
+/// One run in a process of its own, with these variables in its environment.
+fn one_in(environment: &[(&str, &str)], seed: u64, path: &str, variant: Option<&str>) -> Figures {
     let own = std::env::current_exe().expect("a process has a file");
-    let done = Command::new(own).arg("--child").arg(path).args(variant).output().expect("it starts");
+    let mut child = Command::new(own);
+    child.args(["--child", &seed.to_string(), path]).args(variant).envs(environment.iter().copied());
+    let done = child.output().expect("it starts");
     let out = String::from_utf8_lossy(&done.stdout);
     Figures::parse(&out).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&done.stderr)))
 }
 
 /// The best of several runs, each in a process of its own.
 fn best(path: &str, variant: Option<&str>) -> Figures {
-    (0..REPEATED).map(|_| one(path, variant)).min_by_key(|figures| figures.taken).expect("there are several")
+    (0..REPEATED)
+        .map(|_| one(SEED, path, variant))
+        .min_by_key(|figures| figures.taken)
+        .expect("there are several")
 }
 
 /// How long a sweep takes with so many at once.
@@ -122,7 +134,7 @@ fn sweep(jobs: &str) -> f64 {
 /// One line: a figure, its unit, and its budget.
 fn print(name: &str, value: f64, unit: &str, budget: &str, held: bool) {
     let held = if held { "held" } else { "NOT HELD" };
-    println!("{name:44} {value:9.1} {unit:18} {budget:28} {held}");
+    println!("{name:44} {value:9.2} {unit:18} {budget:28} {held}");
 }
 
 fn failover() {
@@ -162,10 +174,15 @@ fn idle() {
 
 /// Only if it is asked for by name: it takes minutes.
 fn soak() {
-    let (quarter, day) = (one(SOAK, Some("six-hours")), one(SOAK, None));
-    print("a day of slow traffic, peak memory", day.peak_mib, "MiB", "<= 150", day.peak_mib <= 150.0);
+    let day = one(SEED, SOAK, None).peak_mib;
+    print("a day of slow traffic, peak memory", day, "MiB", "<= 150", day <= 150.0);
+    // The allocator takes memory in steps of 8 MiB, and keeps for a while what was freed: it is told to give that back at
+    // once, so that the peak follows what is held.
+    let held = |variant| one_in(&[("MIMALLOC_PURGE_DELAY", "0")], SEED, SOAK, variant);
+    let (quarter, day) = (held(Some("six-hours")), held(None));
+    print("  freed memory given back at once", day.peak_mib, "MiB", "", true);
     let ratio = day.peak_mib / quarter.peak_mib;
-    print("  a day, peak memory", ratio, "x that of six hours", "<= 1.5", ratio <= 1.5);
+    print("  a day, peak memory", ratio, "x that of six hours", "<= 1.15", ratio <= 1.15);
 }
 
 fn sweeps() {
@@ -175,10 +192,20 @@ fn sweeps() {
 
 /// A minute of everything, and ten thousand small ones.
 fn chaos() {
-    let (plain, chaos) = (best(FAILOVER, None), best(CHAOS, None));
-    let ratio = chaos.taken.as_secs_f64() / plain.taken.as_secs_f64();
-    print("60 virtual seconds of chaos", ratio, "x the failover", "<= 4", ratio <= 4.0);
-    print("  peak memory", chaos.peak_mib, "MiB", "<= 150", chaos.peak_mib <= 150.0);
+    let plain = best(FAILOVER, None).taken.as_secs_f64();
+    let runs: Vec<Figures> = CHAOTIC
+        .map(|seed| {
+            let runs = (0..2).map(|_| one(seed, CHAOS, None));
+            runs.min_by_key(|figures| figures.taken).expect("there are two")
+        })
+        .collect();
+    let ratios = || runs.iter().map(|figures| figures.taken.as_secs_f64() / plain);
+    let mean = ratios().sum::<f64>() / runs.len() as f64;
+    print("60 virtual seconds of chaos, mean of 8 seeds", mean, "x the failover", "<= 4", mean <= 4.0);
+    let longest = ratios().fold(0.0, f64::max);
+    print("  the longest of them", longest, "x the failover", "", true);
+    let mib = runs.iter().map(|figures| figures.peak_mib).fold(0.0, f64::max);
+    print("  peak memory", mib, "MiB", "<= 150", mib <= 150.0);
     let start = Instant::now();
     let done = Command::new(env!("CARGO_BIN_EXE_highwater"))
         .arg("sweep")
@@ -193,10 +220,10 @@ fn chaos() {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, path, variant @ ..] = args.as_slice()
+    if let [flag, seed, path, variant @ ..] = args.as_slice()
         && flag == "--child"
     {
-        return child(path, variant.first().map(String::as_str));
+        return child(seed.parse().expect("a number"), path, variant.first().map(String::as_str));
     }
     let wanted = args.iter().find(|arg| !arg.starts_with('-')).map_or("", String::as_str);
     let cases: [(&str, fn()); 6] = [

@@ -133,7 +133,7 @@ fn step_of(at: u64) -> u32 {
 #[derive(Clone, Debug)]
 struct Latencies {
     whole: Histogram<u64>,
-    /// Raw (time, microseconds) of the last minutes: few scenarios ask for windows, and those are short.
+    /// Raw (time, microseconds) of the last minutes, an hour at most: few scenarios ask for windows, and those are short.
     recent: VecDeque<(u64, u32)>,
 }
 
@@ -148,7 +148,8 @@ impl Latencies {
     fn add(&mut self, at: u64, ns: u64) {
         let us = (ns / 1_000).clamp(1, HIGHEST_US);
         self.whole.saturating_record(us);
-        if self.recent.len() == KEEP_RAW {
+        let old = at.saturating_sub(u64::from(KEEP) * STEP);
+        while self.recent.front().is_some_and(|(first, _)| *first < old || self.recent.len() == KEEP_RAW) {
             self.recent.pop_front();
         }
         self.recent.push_back((at, us.min(u64::from(u32::MAX)) as u32));

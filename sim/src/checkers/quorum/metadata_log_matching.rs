@@ -3,9 +3,9 @@
 //! Raft's Log Matching; `NoLogDivergence` of Vanlightly/kafka-tlaplus (kraft/kip_996/kraft_kip_996_properties.tla) and
 //! `MetadataLogMatchingProperty` of its kraft/kip-966/kip_966_properties.tla.
 
-use std::collections::BTreeMap;
-
 use broker_core::event::BatchMark;
+
+use crate::checkers::replicas::state;
 
 /// The invariant's name.
 pub const NAME: &str = "MetadataLogMatching";
@@ -13,27 +13,23 @@ pub const NAME: &str = "MetadataLogMatching";
 /// So many batches are remembered: a node that is further behind loads a snapshot.
 const REMEMBERED: usize = 1 << 16;
 
-/// By base offset and epoch: a batch, and the node that had it first.
+/// The batches that any node appended, and the node that had each first.
 #[derive(Clone, Debug, Default)]
-pub struct Batches(BTreeMap<(i64, i32), (BatchMark, i32)>);
+pub struct Batches(state::Batches);
 
 impl Batches {
     /// A node appended a batch.
     pub fn appended(&mut self, node: i32, mark: &BatchMark) -> Option<String> {
-        let place = (mark.base_offset, mark.epoch);
-        if let Some((known, other)) = self.0.get(&place) {
-            return (known != mark).then(|| {
-                format!(
-                    "Offset {} of epoch {} is one batch on node {other} (last offset {}, CRC {:08x}) and another on node {node} (last offset {}, CRC {:08x}).",
-                    mark.base_offset, mark.epoch, known.last_offset, known.crc, mark.last_offset, mark.crc
-                )
-            });
-        }
-        self.0.insert(place, (*mark, node));
-        if self.0.len() > REMEMBERED {
-            self.0.pop_first();
-        }
-        None
+        let Some(known) = self.0.note(mark, node) else {
+            self.0.keep(REMEMBERED);
+            return None;
+        };
+        (!known.is(mark)).then(|| {
+            format!(
+                "Offset {} of epoch {} is one batch on node {} (last offset {}, CRC {:08x}) and another on node {node} (last offset {}, CRC {:08x}).",
+                mark.base_offset, mark.epoch, known.node, known.last_offset, known.crc, mark.last_offset, mark.crc
+            )
+        })
     }
 }
 

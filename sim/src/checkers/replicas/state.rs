@@ -201,6 +201,13 @@ impl Batches {
         }
     }
 
+    /// Only the last so many are remembered.
+    pub fn keep(&mut self, count: usize) {
+        if self.0.len() > count {
+            self.0.pop_front();
+        }
+    }
+
     /// What lies below an offset was deleted.
     pub fn forget_below(&mut self, offset: i64) {
         while self.0.front().is_some_and(|known| known.base_offset < offset) {
