@@ -24,18 +24,103 @@ fn run(scenario: &Value, seed: u64) -> RunReport {
     runner::run(&scenario, &options).unwrap().report
 }
 
-/// What chaos did, as fixed steps in its place, is the same run.
+/// What a run found, as far as it does not depend on how it was told.
+fn found(report: &RunReport) -> Vec<(String, bool, Option<String>)> {
+    report.violations.iter().map(|v| (v.name.clone(), v.promised, v.reason.clone())).collect()
+}
+
+/// What chaos did, as fixed steps in the place of chaos, is the same run: every frame of it, how it ends, what is found and
+/// what of it had been promised.
+fn fixed_is_the_same(chaotic: &Value, seed: u64) -> RunReport {
+    let drawn = run(chaotic, seed);
+    assert!(!drawn.schedule.is_empty(), "seed {seed}: something happens");
+    let fixed = chaos::fixed(&chaos::settled(chaotic, &drawn), &drawn.schedule).unwrap();
+    let again = run(&fixed, seed);
+    assert_eq!(
+        (&drawn.digest, drawn.verdict),
+        (&again.digest, again.verdict),
+        "seed {seed}: {:?}",
+        again.why
+    );
+    assert_eq!(found(&drawn), found(&again), "seed {seed}");
+    assert!(again.schedule.is_empty());
+    drawn
+}
+
 #[test]
 fn a_fixed_schedule_is_the_same_run() {
-    let chaotic = json("chaos/chaos-small.json");
-    for seed in [1, 2, 3] {
-        let drawn = run(&chaotic, seed);
-        assert!(!drawn.schedule.is_empty(), "seed {seed}: something happens");
-        let fixed = chaos::fixed(&chaotic, &drawn.schedule).unwrap();
-        let again = run(&fixed, seed);
-        assert_eq!((drawn.digest, drawn.verdict), (again.digest, again.verdict), "seed {seed}");
-        assert!(again.schedule.is_empty());
+    let small = json("chaos/chaos-small.json");
+    (1..=10).for_each(|seed| drop(fixed_is_the_same(&small, seed)));
+    fixed_is_the_same(&json("chaos/everything.json"), 6);
+}
+
+/// Minutes of it: `cargo test --release -p highwater-sim --test chaos -- --ignored`.
+#[test]
+#[ignore = "a sweep, for a release build"]
+fn a_hundred_fixed_schedules_are_the_same_runs() {
+    for path in ["chaos/chaos-small.json", "chaos/everything.json"] {
+        let chaotic = json(path);
+        (1..=100).for_each(|seed| drop(fixed_is_the_same(&chaotic, seed)));
     }
+}
+
+/// A violation stays one although chaos has taken the power from one broker after the other: it chose them so that
+/// enough others had what each lost, and as fixed steps they say so.
+#[test]
+fn what_is_found_under_chaos_is_found_with_fixed_steps() {
+    let mut chaotic = json("chaos/chaos-small.json");
+    chaotic["cluster"]["mutants"] = json!(["high-watermark-is-log-end"]);
+    chaotic["steps"][1]["chaos"]["faults"] = json!({ "power_off": 1, "stale_disk": 1, "wipe": 1 });
+    let mut covered = 0;
+    for seed in 1..=3 {
+        let report = fixed_is_the_same(&chaotic, seed);
+        assert_eq!(report.verdict, Verdict::Violation, "seed {seed}");
+        covered += report.schedule.iter().filter(|s| s.step["covered"] == true).count();
+    }
+    assert!(covered > 3, "{covered}");
+}
+
+/// Whether enough others hold what is lost is judged when it is lost, whatever the file says.
+#[test]
+fn a_loss_is_covered_only_by_others_who_have_it() {
+    let excused = |steps: Value| {
+        let mut scenario = json!({
+            "title": "Losses, and then a bug",
+            "cluster": { "brokers": 3, "controllers": 1, "mutants": ["high-watermark-is-log-end"] },
+            "topics": [{ "name": "t", "replication_factor": 3, "config": { "min.insync.replicas": 2 } }],
+            "clients": { "shop": { "producer": { "topic": "t", "rate": "50/s", "start": "later" } } },
+            "steps": steps,
+        });
+        scenario["steps"].as_array_mut().unwrap().extend([
+            json!({ "expect": { "partition": "t-0", "isr_size": 3 }, "within": "60s" }),
+            json!({ "start": "shop" }),
+            json!({ "wait": "5s" }),
+            json!({ "stop": "shop" }),
+        ]);
+        let report = run(&scenario, 1);
+        assert!(!report.violations.is_empty(), "{:?}", report.why);
+        report.violations.iter().all(|v| !v.promised)
+    };
+    let off = |who: Value, covered: bool| json!({ "power_off": who, "covered": covered });
+    let back = json!({ "expect": { "partition": "t-0", "isr_size": 3 }, "within": "60s" });
+    let one_by_one = |covered| {
+        let (start_1, start_2) = (json!({ "start": "broker-1" }), json!({ "start": "broker-2" }));
+        let away = json!({ "wait": "10s" });
+        json!([
+            off(json!("broker-1"), covered),
+            away,
+            start_1,
+            back,
+            off(json!("broker-2"), covered),
+            away,
+            start_2,
+            back,
+        ])
+    };
+    assert!(!excused(one_by_one(true)), "enough others had it each time");
+    assert!(excused(one_by_one(false)), "nobody says so");
+    let together = json!([off(json!(["broker-1", "broker-2"]), true), { "start": ["broker-1", "broker-2"] }]);
+    assert!(excused(together), "one has it, and two are needed");
 }
 
 /// Whatever happens, what is kept is not broken for an instant, nothing promised is broken, and all comes to rest.
@@ -140,6 +225,24 @@ fn a_swarm_draws_clusters() {
     }
     assert!(seen.contains(&("4".to_owned(), "1,2,3,4".to_owned())), "{seen:?}");
     assert!(seen.len() == 3, "{seen:?}");
+}
+
+/// The story of what is found is told of the cluster that the seed drew, by the times of the run.
+#[test]
+fn what_a_swarm_shows_is_explained_by_its_own_times() {
+    let mut scenario = json("chaos/chaos-small.json");
+    scenario["cluster"]["mutants"] = json!(["high-watermark-is-log-end"]);
+    scenario["swarm"] = json!({ "/cluster/brokers": [5], "/cluster/controllers": [5] });
+    let sheet = scenario::parse(Path::new("chaos.json"), scenario.to_string()).unwrap();
+    let scenario = sheet.variant(None).unwrap();
+    let options = RunOptions { seed: 1, keep_disks: None, trace: false, reproduce: String::new() };
+    let runner::Outcome { mut report, findings, .. } = runner::run(&scenario, &options).unwrap();
+    sim::explain::explain(&scenario, &options, &findings, &mut report, false).unwrap();
+    let violation = &report.violations[0];
+    let rows = &violation.story.as_ref().unwrap().rows;
+    assert_eq!(rows.last().unwrap().at_seconds, violation.at_seconds);
+    // The file has three of each.
+    assert!(rows.iter().any(|row| row.who.ends_with(['4', '5'])), "{rows:?}");
 }
 
 #[test]

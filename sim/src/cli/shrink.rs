@@ -140,7 +140,7 @@ fn fixed(args: &ShrinkArgs, origin: &Origin) -> Result<(Value, RunReport, Goal),
     let again = format!("  = help: {}", origin.reproduce);
     let run = |document: &Value| {
         reduce::attempt(document, origin.seed, None)
-            .ok_or_else(|| format!("error: the run cannot be made\n{again}"))
+            .map_err(|why| format!("{why}\n  = note: so the run cannot be made\n{again}"))
     };
     let report = run(&origin.document)?;
     let goal = Goal::of(&report, args.violation.as_deref()).ok_or_else(|| match &args.violation {
@@ -168,17 +168,18 @@ fn fixed(args: &ShrinkArgs, origin: &Origin) -> Result<(Value, RunReport, Goal),
     })
 }
 
-/// Chaos with `keep` chooses whose power goes, so that a loss is none of the power's fault. Fixed steps do not say so: a
-/// power loss excuses what comes after it. So it becomes a kill; if that does not show it, the same is found and
-/// excused, and the file says that nothing may be found.
+/// Fixed steps say where chaos has chosen whom it takes something from, so that the loss excuses nothing (`covered`), and
+/// each is judged again when it comes. Where that is judged otherwise a power loss becomes a kill; if that does not show
+/// it, the same is found and excused, and the file says that nothing may be found.
 fn without_cover(origin: &Origin, document: Value, goal: &Goal) -> Option<(Value, RunReport, Goal)> {
     let shows = |document: &Value, goal: &Goal| {
-        reduce::attempt(document, origin.seed, None).filter(|report| goal.shown_by(report))
+        reduce::attempt(document, origin.seed, None).ok().filter(|report| goal.shown_by(report))
     };
     let mut killed = document.clone();
     for step in killed["steps"].as_array_mut()?.iter_mut().filter_map(Value::as_object_mut) {
         if let Some(who) = step.shift_remove("power_off") {
             step.shift_remove("unsynced");
+            step.shift_remove("covered");
             step.insert("kill".to_owned(), who);
         }
     }
@@ -220,7 +221,7 @@ fn write(args: &ShrinkArgs, origin: &Origin, goal: &Goal, shrunk: Shrunk) -> Res
         format!("error: {} cannot be written: {e}\n  = help: name a file with --out", path.display())
     })?;
     // What was written is what counts.
-    let again = reduce::attempt(&document, origin.seed, None).filter(|report| goal.shown_by(report));
+    let again = reduce::attempt(&document, origin.seed, None).ok().filter(|report| goal.shown_by(report));
     let Some(report) = again else {
         return Err(format!("error: {} does not show {goal}: this is a bug in Highwater", path.display()));
     };

@@ -36,6 +36,8 @@ pub fn explain(
     if explained.is_empty() {
         return Ok(());
     }
+    // What a remedy changes is what the seed drew.
+    let scenario = &runner::drawn(scenario, options)?;
     let watched =
         |finding: &Finding| Watch { subject: finding.subject.clone(), offset: focus(&finding.text) };
     let recordings: Vec<Recording> = explained.iter().map(|f| Recording::of(watched(f))).collect();

@@ -225,7 +225,9 @@ impl Player {
                         (whose.clone(), format!("a copy of the disk of {whose} for"))
                     }
                 };
-                for node in self.resolve_step(stage, step, &word, std::slice::from_ref(node), report)? {
+                let names = self.resolve_step(stage, step, &word, std::slice::from_ref(node), report)?;
+                self.cover(stage, step, &names);
+                for node in names {
                     let proc = proc_of(stage, &node)?;
                     let restored: Result<(), VerbError> = stage.world_mut().restore(proc, &name);
                     self.verb(restored, "restore")?;

@@ -124,6 +124,7 @@ fn run_player(scenario: &Scenario, options: &RunOptions, player: Player) -> Resu
 
 /// A run without any checker: what a benchmark compares with.
 pub fn run_unchecked(scenario: &Scenario, options: &RunOptions) -> Result<Outcome, RunError> {
+    let scenario = &drawn(scenario, options)?;
     let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
     player.observer.check_nothing();
     run_player(scenario, options, player)
@@ -135,6 +136,7 @@ pub fn again(
     options: &RunOptions,
     recordings: Vec<Recording>,
 ) -> Result<Again, RunError> {
+    let scenario = &drawn(scenario, options)?;
     let world = build::world(scenario, options.seed).map_err(RunError::Refused)?;
     let mut player = Player::new(Arc::new(scenario.clone()), options.seed);
     player.observer.keep_recordings(recordings);
@@ -151,6 +153,7 @@ pub fn again(
 /// What the same seed finds on another scenario. Steps that do not hold there are passed over; `None`: it did not come
 /// to its end.
 pub fn found_with(scenario: &Scenario, options: &RunOptions) -> Result<Option<Vec<Finding>>, RunError> {
+    let scenario = &drawn(scenario, options)?;
     let world = build::world(scenario, options.seed).map_err(RunError::Refused)?;
     let player = Player::new(Arc::new(scenario.clone()), options.seed);
     let told = world::run(world, async move |stage| {
@@ -178,8 +181,8 @@ async fn tell_on(player: &mut Player, stage: &mut world::Stage) -> Result<(), St
     }
 }
 
-/// The scenario that the seed of a run draws.
-fn drawn(scenario: &Scenario, options: &RunOptions) -> Result<Scenario, RunError> {
+/// The scenario that the seed of a run draws: itself, if it has nothing to draw or was drawn before.
+pub fn drawn(scenario: &Scenario, options: &RunOptions) -> Result<Scenario, RunError> {
     let drawn = scenario.drawn(options.seed);
     drawn.map_err(|problem| RunError::Refused(format!("with seed {}: {problem}", options.seed)))
 }

@@ -427,7 +427,9 @@ impl Player {
             }
             Verb::Stop(whom, wait) => self.stop(stage, step, whom, *wait, report).await?,
             Verb::PowerOff(whom, unsynced) => {
-                for name in self.resolve_step(stage, step, "power off", whom, report)? {
+                let names = self.resolve_step(stage, step, "power off", whom, report)?;
+                self.cover(stage, step, &names);
+                for name in names {
                     let host = stage.world().host_of(proc_of(stage, &name)?);
                     self.verb(stage.power_off(host, *unsynced).await, "power_off")?;
                 }
@@ -451,7 +453,9 @@ impl Player {
             }
             Verb::Snapshot(_) | Verb::Restore(_) => self.other_disk(stage, step, report)?,
             Verb::Wipe(who) => {
-                for name in self.resolve_step(stage, step, "wipe", std::slice::from_ref(who), report)? {
+                let names = self.resolve_step(stage, step, "wipe", std::slice::from_ref(who), report)?;
+                self.cover(stage, step, &names);
+                for name in names {
                     let proc = proc_of(stage, &name)?;
                     let wiped = stage.world_mut().wipe(proc);
                     self.verb(wiped, "wipe")?;
@@ -460,7 +464,21 @@ impl Player {
             _ => self.weather(stage, step, report)?,
         }
         self.observer.observe(stage.world_mut());
+        if step.covered && !self.in_chaos {
+            self.observer.promise.covered(false);
+        }
         Ok(())
+    }
+
+    /// What a `covered` step takes from these nodes excuses nothing if enough others have it now. Chaos has judged that of
+    /// its own steps.
+    pub(super) fn cover(&mut self, stage: &Stage, step: &Step, names: &[String]) {
+        if step.covered && !self.in_chaos {
+            let nodes = self.scenario.cluster.nodes.iter();
+            let ids = nodes.filter(|n| names.contains(&n.name)).map(|n| n.id).collect();
+            let covered = super::chaos::keep::covers(self, stage.world(), &ids);
+            self.observer.promise.covered(covered);
+        }
     }
 
     /// Who a step is about, told and kept.

@@ -664,6 +664,7 @@ pub(super) fn step(
         section: text("section"),
         label: text("label"),
         keep_as,
+        covered: tree.field("covered").and_then(Tree::boolean).unwrap_or(false),
     })
 }
 

@@ -337,6 +337,11 @@ static STEP_OBJECT: Object = Object {
         opt("timeout", Shape::Duration, "command: 120s unless given."),
         opt("background", Shape::Text, "command: runs on under this name."),
         opt("unsynced", Shape::Words(&["by chance", "lost", "kept"]), "power_off: what was not synced."),
+        opt(
+            "covered",
+            Shape::Bool,
+            "power_off, wipe, restore: excuses nothing if, at that moment, enough others hold what is lost.",
+        ),
     ],
 };
 
@@ -344,7 +349,8 @@ static STEP_OBJECT: Object = Object {
 pub fn companions(verb: &str) -> &'static [&'static str] {
     match verb {
         "stop" => &["wait"],
-        "power_off" => &["unsynced"],
+        "power_off" => &["unsynced", "covered"],
+        "wipe" | "restore" => &["covered"],
         "expect" => &["within", "for"],
         "command" => &["prints", "prints_error", "lacks", "exit", "stdin", "files", "timeout", "background"],
         _ => &[],

@@ -347,6 +347,8 @@ pub struct Step {
     pub label: Option<String>,
     /// Keeps the node that it resolved.
     pub keep_as: Option<String>,
+    /// A loss excuses nothing if enough others hold what is lost.
+    pub covered: bool,
 }
 
 /// Somebody whom a step names.

@@ -55,15 +55,16 @@ pub struct Shrunk {
     pub finished: bool,
 }
 
-/// Runs a file.
-pub fn attempt(document: &Value, seed: u64, limit: Option<Duration>) -> Option<RunReport> {
-    let sheet = scenario::parse("shrunk.json".as_ref(), document.to_string()).ok()?;
-    let mut scenario = sheet.variant(None).ok()?;
+/// Runs a file; says why, if it cannot be run.
+pub fn attempt(document: &Value, seed: u64, limit: Option<Duration>) -> Result<RunReport, String> {
+    let sheet =
+        scenario::parse("shrunk.json".as_ref(), document.to_string()).map_err(|why| why.to_string())?;
+    let mut scenario = sheet.variant(None).map_err(|why| why.to_string())?;
     if let Some(limit) = limit {
         scenario.limit = scenario.limit.min(limit);
     }
     let options = RunOptions { seed, keep_disks: None, trace: false, reproduce: String::new() };
-    runner::run(&scenario, &options).ok().map(|outcome| outcome.report)
+    runner::run(&scenario, &options).map(|outcome| outcome.report).map_err(|why| format!("error: {why}"))
 }
 
 /// Shrinks a file whose run shows `goal`. `None` if it does not once its steps are fixed.
@@ -109,7 +110,8 @@ fn first_story(
 ) -> Option<(Story, RunReport)> {
     for keep in [false, true] {
         let story = Story::of(document, &report.steps, keep);
-        if let Some(report) = attempt(&story.document(), seed, Some(limit)).filter(|r| goal.shown_by(r)) {
+        let report = attempt(&story.document(), seed, Some(limit)).ok();
+        if let Some(report) = report.filter(|r| goal.shown_by(r)) {
             return Some((story, report));
         }
     }
@@ -193,7 +195,8 @@ impl Reducer<'_> {
                 return None;
             }
             let (seed, limit, goal) = (self.seed, self.limit, self.goal);
-            let run = |document: &Value| attempt(document, seed, Some(limit)).filter(|r| goal.shown_by(r));
+            let run =
+                |document: &Value| attempt(document, seed, Some(limit)).ok().filter(|r| goal.shown_by(r));
             let reports: Vec<Option<RunReport>> =
                 self.pool.install(|| some.par_iter().map(|(_, _, document)| run(document)).collect());
             self.attempts += some.len() as u64;

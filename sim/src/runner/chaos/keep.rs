@@ -18,6 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use broker_core::event::PartitionState;
 use broker_core::metadata::MetadataImage;
 use broker_core::node::{Node, NodeState};
 use broker_core::raft::{Raft, ReplicaKey};
@@ -274,6 +275,21 @@ pub fn look(player: &Player, world: &World, apart: &BTreeMap<Pair, u64>) -> Scen
         });
     }
     scene
+}
+
+/// Whether enough others hold what these nodes have on their disks: of every partition in whose ISR or ELR they are
+/// `min.insync.replicas` good members, and a majority of the voters. Who hears whom does not matter for that.
+pub fn covers(player: &Player, world: &World, lose: &BTreeSet<i32>) -> bool {
+    let scene = look(player, world, &BTreeMap::new());
+    let runs = |id: &i32| scene.brokers.get(id).copied().unwrap_or(false);
+    let held = |(state, partition): (&PartitionState, &Replicas)| {
+        let others = partition.members.iter().filter(|m| !lose.contains(m) && runs(m)).count();
+        others >= partition.min || !state.isr.iter().chain(&state.elr).any(|id| lose.contains(id))
+    };
+    let well = scene.voters.iter().filter(|(id, well)| **well && !lose.contains(id)).count();
+    let votes = scene.voters.keys().any(|id| lose.contains(id));
+    player.observer.partitions.values().zip(&scene.partitions).all(held)
+        && (!votes || well > scene.voters.len() / 2)
 }
 
 /// Cuts that somebody else made last for good, as far as chaos knows.

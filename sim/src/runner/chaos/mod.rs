@@ -291,7 +291,12 @@ impl Show<'_> {
         self.begin(player, stage, candidate).await
     }
 
-    async fn act(&mut self, player: &mut Player, stage: &mut Stage, json: Value) -> Result<(), Stop> {
+    async fn act(&mut self, player: &mut Player, stage: &mut Stage, mut json: Value) -> Result<(), Stop> {
+        // As a fixed step it is no excuse either.
+        let loses = ["power_off", "wipe", "restore"].into_iter().any(|verb| json.get(verb).is_some());
+        if loses && self.chaos.keep.min_isr && self.chaos.keep.quorum {
+            json["covered"] = json!(true);
+        }
         let step = step_of(&player.scenario, self.step.index, &json, &self.snapshots);
         let step = step.unwrap_or_else(|e| panic!("{json}: {e}"));
         if let Verb::Snapshot(snapshot) = &step.verb {
