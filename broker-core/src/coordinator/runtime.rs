@@ -207,7 +207,8 @@ impl<'c, 'n, L> ShardCx<'c, 'n, L> {
 struct Pending<L> {
     required_offset: i64,
     deadline: Instant,
-    later: L,
+    /// Nobody waits for a transaction's marker itself.
+    later: Option<L>,
 }
 
 #[derive(Clone, Debug)]
@@ -359,7 +360,7 @@ impl<S: Shard> Runtime<S> {
                     }
                     Some(last) => {
                         let (required_offset, deadline) = (last.required_offset, last.deadline);
-                        slot.pending.push_back(Pending { required_offset, deadline, later });
+                        slot.pending.push_back(Pending { required_offset, deadline, later: Some(later) });
                         continue;
                     }
                 },
@@ -375,7 +376,7 @@ impl<S: Shard> Runtime<S> {
                 }
                 Ok(required_offset) => {
                     let deadline = parts.ctx.now.mono + self.write_timeout;
-                    slot.pending.push_back(Pending { required_offset, deadline, later });
+                    slot.pending.push_back(Pending { required_offset, deadline, later: Some(later) });
                 }
                 Err(error) => self.complete(parts, partition, later, Err(error), &mut queue),
             }
@@ -451,8 +452,8 @@ impl<S: Shard> Runtime<S> {
             epoch: slot.epoch,
             writes: &mut writes,
         };
-        for pending in slot.pending.drain(..) {
-            slot.shard.completed(&mut cx, pending.later, Err(ErrorCode::NOT_COORDINATOR));
+        for later in slot.pending.drain(..).filter_map(|pending| pending.later) {
+            slot.shard.completed(&mut cx, later, Err(ErrorCode::NOT_COORDINATOR));
         }
         slot.shard.unload(&mut cx);
         parts.ctx.event(|| Event::CoordinatorUnloaded {
@@ -469,17 +470,29 @@ impl<S: Shard> Runtime<S> {
             && slot.pending.front().is_some_and(|first| first.required_offset <= high_watermark)
         {
             let first = slot.pending.pop_front().expect("it was just seen");
-            self.complete(parts, partition, first.later, Ok(()), &mut queue);
+            let Some(later) = first.later else { continue };
+            self.complete(parts, partition, later, Ok(()), &mut queue);
         }
         self.carry_out(parts, partition, queue.into());
         self.arm(partition);
     }
 
-    /// A marker was appended to a partition by this broker as its leader.
-    pub fn marker_appended(&mut self, partition: i32, producer: (i64, i16), commit: bool, offset: i64) {
+    /// A marker was appended to a partition by this broker as its leader: a write as any other, for whose commit others
+    /// may have to wait.
+    pub fn marker_appended(
+        &mut self,
+        now: Instant,
+        partition: i32,
+        producer: (i64, i16),
+        commit: bool,
+        offset: i64,
+    ) {
         if let Some(slot) = self.shards.get_mut(&partition) {
             slot.shard.end_transaction(producer.0, producer.1, commit, offset);
+            let deadline = now + self.write_timeout;
+            slot.pending.push_back(Pending { required_offset: offset + 1, deadline, later: None });
         }
+        self.arm(partition);
     }
 
     /// The metadata changed.
@@ -530,7 +543,8 @@ impl<S: Shard> Runtime<S> {
             && slot.pending.front().is_some_and(|first| first.deadline <= now)
         {
             let first = slot.pending.pop_front().expect("it was just seen");
-            self.complete(parts, partition, first.later, Err(ErrorCode::REQUEST_TIMED_OUT), &mut queue);
+            let Some(later) = first.later else { continue };
+            self.complete(parts, partition, later, Err(ErrorCode::REQUEST_TIMED_OUT), &mut queue);
         }
         self.carry_out(parts, partition, queue.into());
     }

@@ -77,6 +77,10 @@ pub struct Promise {
     by_hand: BTreeSet<String>,
     /// Topics to which programs write in transactions.
     transactional: BTreeSet<String>,
+    /// By such a topic and where its messages come from: the first group that copies them.
+    copied: BTreeMap<(String, String), String>,
+    /// Topics to which two groups copy the same messages.
+    copied_twice: BTreeSet<String>,
     /// By topic: the longest `delivery.timeout.ms` of its producers.
     delivery: BTreeMap<String, u64>,
     /// `producer.id.expiration.ms` of the brokers.
@@ -107,6 +111,8 @@ impl Default for Promise {
             out_of_range: BTreeSet::new(),
             by_hand: BTreeSet::new(),
             transactional: BTreeSet::new(),
+            copied: BTreeMap::new(),
+            copied_twice: BTreeSet::new(),
             delivery: BTreeMap::new(),
             expiration: 86_400_000,
             transaction_version: 2,
@@ -144,9 +150,14 @@ impl Promise {
         *known = (*known).max(millis);
     }
 
-    /// A program writes to `topic` in transactions.
-    pub fn transactional(&mut self, topic: &str) {
+    /// A program of a group copies `from` to `topic` in transactions.
+    pub fn transactional(&mut self, topic: &str, from: &str, group: &str) {
         self.transactional.insert(topic.to_owned());
+        let key = (topic.to_owned(), from.to_owned());
+        let first = self.copied.entry(key).or_insert_with(|| group.to_owned());
+        if first != group {
+            self.copied_twice.insert(topic.to_owned());
+        }
     }
 
     /// A command wrote to `topic`.
@@ -268,6 +279,7 @@ impl Promise {
             "duplicate" => {
                 let again = on(&self.not_idempotent).then_some("retries without idempotence");
                 let by_hand = on(&self.by_hand).then_some(BY_HAND);
+                let by_hand = by_hand.or(on(&self.copied_twice).then_some("two groups copy it there"));
                 again.or(by_hand).or_else(|| self.forgotten(topic)).or_else(data_loss).or_else(deleted)
             }
             "ContiguousSequences" => self.forgotten(topic).or_else(data_loss),
@@ -410,11 +422,15 @@ mod tests {
     #[test]
     fn what_versions_and_timeouts_promise() {
         let mut promise = Promise::default();
-        promise.transactional("t");
+        promise.transactional("t", "s", "copiers");
+        promise.transactional("t", "r", "others");
         promise.delivery_timeout("t", 120_000);
         for name in ["G1a", "lost-write", "torn-transaction", "HangingTransaction", "duplicate"] {
             assert_eq!(promise.excuse(name, Some("t")), None, "{name}");
         }
+        promise.transactional("t", "s", "others");
+        assert_eq!(promise.excuse("duplicate", Some("t")), Some("two groups copy it there"));
+        promise.copied_twice.clear();
         promise.features(true, 1);
         let one_epoch = Some("transaction.version below 2");
         for name in ["G1a", "lost-write", "torn-transaction"] {

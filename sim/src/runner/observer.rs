@@ -237,8 +237,8 @@ impl Observer {
                 let delivery = setting("delivery.timeout.ms", "120000").parse();
                 promise.delivery_timeout(topic, delivery.unwrap_or(120_000));
             }
-            if let ClientKind::Transactional { to, .. } = &client.kind {
-                promise.transactional(to);
+            if let ClientKind::Transactional { from, to, group, .. } = &client.kind {
+                promise.transactional(to, from, group);
             }
             names.insert(client.name.clone());
             names.extend(client.processes());

@@ -35,7 +35,7 @@ use crate::mutant::{Mutant, Mutants};
 use crate::net::RequestToken;
 
 use membership::ClassicGroups;
-use offset_requests::PendingCommit;
+use offset_requests::{PendingCommit, PendingFetch};
 use offsets::{OffsetKey, OffsetWriter, Offsets, push_tombstone};
 
 /// What waits for a write of a group's partition.
@@ -43,6 +43,8 @@ use offsets::{OffsetKey, OffsetWriter, Offsets, push_tombstone};
 pub enum Later {
     /// The answer to an OffsetCommit or TxnOffsetCommit.
     Committed(alloc::boxed::Box<PendingCommit>),
+    /// The answer to an OffsetFetch that wants stable offsets only.
+    Fetched(alloc::boxed::Box<PendingFetch>),
     /// The leader's assignment of a classic group.
     AssignmentStored {
         /// The group.
@@ -169,6 +171,7 @@ impl Shard for GroupShard {
     fn completed(&mut self, cx: &mut ShardCx<'_, '_, Later>, later: Later, result: Result<(), ErrorCode>) {
         match later {
             Later::Committed(pending) => pending.answer(cx, result),
+            Later::Fetched(pending) => pending.answer(cx, result),
             Later::AssignmentStored { group, generation, assignments } => {
                 self.classic.assignment_stored(cx, &group, generation, &assignments, result);
             }
@@ -443,7 +446,8 @@ impl GroupCoordinator {
         // A marker lies below the high watermark that follows it; and who begins to lead reads it from the log.
         for marker in &markers {
             let producer = (marker.producer_id, marker.producer_epoch);
-            self.runtime.marker_appended(marker.partition, producer, marker.commit, marker.offset);
+            let now = parts.ctx.now.mono;
+            self.runtime.marker_appended(now, marker.partition, producer, marker.commit, marker.offset);
         }
         for signal in signals.iter().filter(|signal| *signal.topic == *super::GROUP_TOPIC) {
             self.runtime.on_signal(parts, signal);

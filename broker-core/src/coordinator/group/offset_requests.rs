@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use wire::messages::offset_commit_request::OffsetCommitRequestTopic;
 use wire::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use wire::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
-use wire::messages::offset_fetch_request::OffsetFetchRequestTopics;
+use wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use wire::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -237,32 +237,51 @@ impl GroupShard {
         Ok(())
     }
 
-    fn fetch<'s>(
-        &'s self,
+    fn check_fetch(&self, asked: &OffsetFetchRequestGroup<'_>) -> Result<(), ErrorCode> {
+        match self.consumer.get(&asked.group_id) {
+            Some(known) => known.check_fetch(asked.member_id.as_deref(), asked.member_epoch),
+            None => Ok(()),
+        }
+    }
+
+    fn fetch(
+        &self,
         image: &MetadataImage,
         group: &str,
         topics: Option<&[OffsetFetchRequestTopics<'_>]>,
         by_id: bool,
-        stable: bool,
-    ) -> Vec<(Cow<'static, str>, Uuid, Vec<FetchedOffset<'s>>)> {
+        stability: Stability,
+    ) -> FetchedTopics {
         let known = self.classic.get(group).is_some() || self.consumer.get(group).is_some();
         let one = |topic: &str, partition: i32| {
-            if stable && self.offsets.is_unstable(group, topic, partition) {
+            let unstable = match stability {
+                Stability::Any => false,
+                Stability::Awaited => self.offsets.is_unstable(group, topic, partition),
+                Stability::Now => {
+                    self.offsets.is_unstable(group, topic, partition)
+                        || self.offsets.is_on_its_way(group, topic, partition)
+                }
+            };
+            if unstable {
                 return FetchedOffset::none(partition, ErrorCode::UNSTABLE_OFFSET_COMMIT);
             }
-            match self.offsets.stable(group, topic, partition).filter(|_| known) {
+            let found = match stability {
+                Stability::Awaited => self.offsets.newest(group, topic, partition),
+                Stability::Any | Stability::Now => self.offsets.stable(group, topic, partition),
+            };
+            match found.filter(|_| known) {
                 None => FetchedOffset::none(partition, ErrorCode::NONE),
                 Some(found) => FetchedOffset {
                     partition,
                     offset: found.offset,
                     leader_epoch: found.leader_epoch,
-                    metadata: &found.metadata,
+                    metadata: found.metadata.clone(),
                     error: ErrorCode::NONE,
                 },
             }
         };
         let Some(asked) = topics else {
-            let mut all: Vec<(Cow<'static, str>, Uuid, Vec<FetchedOffset<'s>>)> = Vec::new();
+            let mut all = FetchedTopics::new();
             for (topic, partition) in self.offsets.partitions(group) {
                 let id = image.topics.topic_named(&topic).map_or(Uuid::ZERO, |t| t.id);
                 if by_id && id.is_zero() {
@@ -271,7 +290,7 @@ impl GroupShard {
                 let offset = one(&topic, partition);
                 match all.last_mut().filter(|(name, _, _)| **name == *topic) {
                     Some((_, _, offsets)) => offsets.push(offset),
-                    None => all.push((Cow::Owned(topic.to_string()), id, alloc::vec![offset])),
+                    None => all.push((topic.to_string(), id, alloc::vec![offset])),
                 }
             }
             return all;
@@ -281,16 +300,9 @@ impl GroupShard {
                 true => image.topics.topic(topic.topic_id).map(|t| t.name.to_string()),
                 false => Some(topic.name.to_string()),
             };
-            let unknown = |p: &i32| FetchedOffset::none(*p, ErrorCode::UNKNOWN_TOPIC_ID);
-            match name {
-                None => {
-                    (Cow::Borrowed(""), topic.topic_id, topic.partition_indexes.iter().map(unknown).collect())
-                }
-                Some(name) => {
-                    let offsets = topic.partition_indexes.iter().map(|p| one(&name, *p)).collect();
-                    (Cow::Owned(name), topic.topic_id, offsets)
-                }
-            }
+            let Some(name) = name else { return refused(topic, ErrorCode::UNKNOWN_TOPIC_ID) };
+            let offsets = topic.partition_indexes.iter().map(|p| one(&name, *p)).collect();
+            (name, topic.topic_id, offsets)
         };
         asked.iter().map(of_topic).collect()
     }
@@ -359,18 +371,119 @@ impl GroupShard {
     }
 }
 
-struct FetchedOffset<'s> {
+/// Which offsets an OffsetFetch is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stability {
+    /// What is committed, whatever a transaction that is open may change.
+    Any,
+    /// The newest, once they are committed: the answer waits for that.
+    Awaited,
+    /// What is committed, unless something else is on its way.
+    Now,
+}
+
+#[derive(Clone, Debug)]
+struct FetchedOffset {
     partition: i32,
     offset: i64,
     leader_epoch: i32,
-    metadata: &'s str,
+    metadata: Arc<str>,
     error: ErrorCode,
 }
 
-impl FetchedOffset<'_> {
-    fn none(partition: i32, error: ErrorCode) -> FetchedOffset<'static> {
-        FetchedOffset { partition, offset: -1, leader_epoch: -1, metadata: "", error }
+impl FetchedOffset {
+    fn none(partition: i32, error: ErrorCode) -> FetchedOffset {
+        FetchedOffset { partition, offset: -1, leader_epoch: -1, metadata: shared(""), error }
     }
+}
+
+/// Topics by name or id, with the offsets of their partitions.
+type FetchedTopics = Vec<(String, Uuid, Vec<FetchedOffset>)>;
+
+/// All partitions of a topic are refused.
+fn refused(topic: &OffsetFetchRequestTopics<'_>, error: ErrorCode) -> (String, Uuid, Vec<FetchedOffset>) {
+    let offsets = topic.partition_indexes.iter().map(|p| FetchedOffset::none(*p, error)).collect();
+    (topic.name.to_string(), topic.topic_id, offsets)
+}
+
+/// The answer to an OffsetFetch of one group that waits until what it tells is committed.
+///
+/// Kafka's coordinator takes a fetch of stable offsets for a write without records: it sees what was written last, the
+/// end of a transaction whose marker no follower has yet among it, and is answered behind it.
+#[derive(Clone, Debug)]
+pub struct PendingFetch {
+    token: RequestToken,
+    group: String,
+    topics: FetchedTopics,
+}
+
+impl PendingFetch {
+    /// Answers.
+    pub(super) fn answer(self, cx: &mut ShardCx<'_, '_, Later>, result: Result<(), ErrorCode>) {
+        let PendingFetch { token, group, mut topics } = self;
+        let result = result.map_err(error_of_write);
+        let response = match result {
+            Err(error) if token.version < 8 => {
+                for offset in topics.iter_mut().flat_map(|(_, _, offsets)| offsets) {
+                    *offset = FetchedOffset::none(offset.partition, error);
+                }
+                one_group(&topics, error)
+            }
+            Ok(()) if token.version < 8 => one_group(&topics, ErrorCode::NONE),
+            result => OffsetFetchResponse {
+                groups: alloc::vec![of_group(&group, result.map(|()| &topics))],
+                ..OffsetFetchResponse::default()
+            },
+        };
+        cx.respond(token, &response);
+    }
+}
+
+/// The answer to versions below 8, which ask for one group. Version 1 has no error of its own: each partition says it.
+fn one_group(topics: &FetchedTopics, error: ErrorCode) -> OffsetFetchResponse<'_> {
+    let topics = (topics.iter())
+        .map(|(name, _, offsets)| OffsetFetchResponseTopic {
+            name: Cow::Borrowed(&**name),
+            partitions: (offsets.iter())
+                .map(|o| OffsetFetchResponsePartition {
+                    partition_index: o.partition,
+                    committed_offset: o.offset,
+                    committed_leader_epoch: o.leader_epoch,
+                    metadata: Some(Cow::Borrowed(&*o.metadata)),
+                    error_code: o.error.0,
+                })
+                .collect(),
+        })
+        .collect();
+    OffsetFetchResponse { topics, error_code: error.0, ..OffsetFetchResponse::default() }
+}
+
+/// The part of one group in the answer to version 8 and later.
+fn of_group<'a>(group: &'a str, found: Result<&'a FetchedTopics, ErrorCode>) -> OffsetFetchResponseGroup<'a> {
+    let group_id = Cow::Borrowed(group);
+    let topics = match found {
+        Err(error) => {
+            let error_code = error.0;
+            return OffsetFetchResponseGroup { group_id, error_code, ..Default::default() };
+        }
+        Ok(topics) => topics,
+    };
+    let topics = (topics.iter())
+        .map(|(name, topic_id, offsets)| OffsetFetchResponseTopics {
+            name: Cow::Borrowed(&**name),
+            topic_id: *topic_id,
+            partitions: (offsets.iter())
+                .map(|o| OffsetFetchResponsePartitions {
+                    partition_index: o.partition,
+                    committed_offset: o.offset,
+                    committed_leader_epoch: o.leader_epoch,
+                    metadata: Some(Cow::Borrowed(&*o.metadata)),
+                    error_code: o.error.0,
+                })
+                .collect(),
+        })
+        .collect();
+    OffsetFetchResponseGroup { group_id, topics, ..Default::default() }
 }
 
 pub(super) fn answer_offset_delete(
@@ -575,45 +688,48 @@ impl GroupCoordinator {
         token: RequestToken,
         request: &OffsetFetchRequest<'_>,
     ) {
-        let by_id = token.version >= 10;
         if token.version < 8 {
             return self.fetch_of_one_group(parts, token, request);
         }
-        let mut groups = Vec::new();
-        for group in &request.groups {
-            let found = self.shard_of(parts.image, &group.group_id).and_then(|shard| {
-                if let Some(known) = shard.consumer.get(&group.group_id) {
-                    known.check_fetch(group.member_id.as_deref(), group.member_epoch)?;
-                }
-                let topics = group.topics.as_deref();
-                Ok(shard.fetch(parts.image, &group.group_id, topics, by_id, request.require_stable))
-            });
-            let mut answer =
-                OffsetFetchResponseGroup { group_id: group.group_id.clone(), ..Default::default() };
-            match found {
-                Err(error) => answer.error_code = error.0,
-                Ok(topics) => {
-                    answer.topics = (topics.into_iter())
-                        .map(|(name, topic_id, offsets)| OffsetFetchResponseTopics {
-                            name,
-                            topic_id,
-                            partitions: (offsets.into_iter())
-                                .map(|o| OffsetFetchResponsePartitions {
-                                    partition_index: o.partition,
-                                    committed_offset: o.offset,
-                                    committed_leader_epoch: o.leader_epoch,
-                                    metadata: Some(Cow::Borrowed(o.metadata)),
-                                    error_code: o.error.0,
-                                })
-                                .collect(),
-                        })
-                        .collect();
-                }
-            }
-            groups.push(answer);
+        if let ([group], true) = (&request.groups[..], request.require_stable) {
+            let found = self.fetch_stable(parts, token, group);
+            let Err(error) = found else { return };
+            let groups = alloc::vec![of_group(&group.group_id, Err(error))];
+            let response = OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
+            return parts.ctx.net.respond(parts.ctx.out, token, &response);
         }
-        let response = OffsetFetchResponse { groups, ..OffsetFetchResponse::default() };
+        // Of several groups nobody waits for each other's writes: what is on its way is unstable, and asked for again.
+        let stability = if request.require_stable { Stability::Now } else { Stability::Any };
+        let found: Vec<Result<FetchedTopics, ErrorCode>> = (request.groups.iter())
+            .map(|group| {
+                let shard = self.shard_of(parts.image, &group.group_id)?;
+                shard.check_fetch(group)?;
+                let (topics, by_id) = (group.topics.as_deref(), token.version >= 10);
+                Ok(shard.fetch(parts.image, &group.group_id, topics, by_id, stability))
+            })
+            .collect();
+        let answers = request.groups.iter().zip(&found);
+        let groups = answers.map(|(group, found)| of_group(&group.group_id, found.as_ref().map_err(|e| *e)));
+        let response = OffsetFetchResponse { groups: groups.collect(), ..OffsetFetchResponse::default() };
         parts.ctx.net.respond(parts.ctx.out, token, &response);
+    }
+
+    /// Answers once what it tells is committed.
+    fn fetch_stable(
+        &mut self,
+        parts: &mut Parts<'_, '_>,
+        token: RequestToken,
+        group: &OffsetFetchRequestGroup<'_>,
+    ) -> Result<(), ErrorCode> {
+        let partition = self.partition_led(parts.image, &group.group_id)?;
+        self.runtime.with(parts, partition, |shard, cx| {
+            shard.check_fetch(group)?;
+            let (id, by_id) = (&*group.group_id, token.version >= 10);
+            let topics = shard.fetch(cx.image, id, group.topics.as_deref(), by_id, Stability::Awaited);
+            let group = id.to_string();
+            cx.after_commit(Later::Fetched(Box::new(PendingFetch { token, group, topics })));
+            Ok(())
+        })?
     }
 
     fn fetch_of_one_group(
@@ -632,50 +748,28 @@ impl GroupCoordinator {
             };
             topics.iter().map(of_topic).collect()
         });
-        let mut response = OffsetFetchResponse::default();
-        match self.shard_of(parts.image, &request.group_id) {
+        let group = OffsetFetchRequestGroup {
+            group_id: Cow::Borrowed(&*request.group_id),
+            topics,
+            ..OffsetFetchRequestGroup::default()
+        };
+        let found = match request.require_stable {
+            true => match self.fetch_stable(parts, token, &group) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
+            false => self.shard_of(parts.image, &group.group_id).map(|shard| {
+                shard.fetch(parts.image, &group.group_id, group.topics.as_deref(), false, Stability::Any)
+            }),
+        };
+        let (found, error) = match found {
+            Ok(found) => (found, ErrorCode::NONE),
             Err(error) => {
-                response.error_code = error.0;
-                // Version 1 has no error of its own: each partition says it.
-                let refused = |p: &i32| OffsetFetchResponsePartition {
-                    partition_index: *p,
-                    committed_offset: -1,
-                    committed_leader_epoch: -1,
-                    metadata: Some(Cow::Borrowed("")),
-                    error_code: error.0,
-                };
-                response.topics = (topics.unwrap_or_default().into_iter())
-                    .map(|t| OffsetFetchResponseTopic {
-                        name: t.name,
-                        partitions: t.partition_indexes.iter().map(refused).collect(),
-                    })
-                    .collect();
+                let asked = group.topics.iter().flatten();
+                (asked.map(|topic| refused(topic, error)).collect(), error)
             }
-            Ok(shard) => {
-                let found = shard.fetch(
-                    parts.image,
-                    &request.group_id,
-                    topics.as_deref(),
-                    false,
-                    request.require_stable,
-                );
-                response.topics = (found.into_iter())
-                    .map(|(name, _, offsets)| OffsetFetchResponseTopic {
-                        name,
-                        partitions: (offsets.into_iter())
-                            .map(|o| OffsetFetchResponsePartition {
-                                partition_index: o.partition,
-                                committed_offset: o.offset,
-                                committed_leader_epoch: o.leader_epoch,
-                                metadata: Some(Cow::Borrowed(o.metadata)),
-                                error_code: o.error.0,
-                            })
-                            .collect(),
-                    })
-                    .collect();
-            }
-        }
-        parts.ctx.net.respond(parts.ctx.out, token, &response);
+        };
+        parts.ctx.net.respond(parts.ctx.out, token, &one_group(&found, error));
     }
 
     /// OffsetDelete (47).

@@ -110,6 +110,17 @@ impl Offsets {
         self.by_group.get(group)?.get(topic)?.get(&partition)?.stable(self.committed_to)
     }
 
+    /// The newest offset of a partition, committed or not: for who is told of it once it is.
+    pub fn newest(&self, group: &str, topic: &str, partition: i32) -> Option<&Committed> {
+        self.by_group.get(group)?.get(topic)?.get(&partition)?.latest()
+    }
+
+    /// Whether there is an offset of this partition that is not committed yet.
+    pub fn is_on_its_way(&self, group: &str, topic: &str, partition: i32) -> bool {
+        let known = self.by_group.get(group).and_then(|topics| topics.get(topic)?.get(&partition));
+        known.is_some_and(|versions| versions.0.last().is_some_and(|(at, _)| *at >= self.committed_to))
+    }
+
     /// Whether an open transaction has an offset of this partition.
     pub fn is_unstable(&self, group: &str, topic: &str, partition: i32) -> bool {
         let of = |offsets: &PendingOffsets| offsets.get(topic).is_some_and(|of| of.contains_key(&partition));

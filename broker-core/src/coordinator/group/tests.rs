@@ -7,8 +7,11 @@ use bytes::Bytes;
 use codecs::StdCodecs;
 use wire::Rope;
 
-use super::{GroupShard, classic::State, offsets::OffsetKey};
-use crate::coordinator::runtime::replay;
+use wire::records::OffsetCommitValue;
+
+use super::offsets::{OffsetKey, Offsets};
+use super::{GroupShard, classic::State};
+use crate::coordinator::runtime::{BatchInfo, replay};
 use crate::event::TopicPartition;
 
 #[allow(clippy::duplicate_mod, reason = "other tests of this crate read the archive too")]
@@ -45,4 +48,33 @@ fn keys_of_offsets_are_read_whatever_their_kind() {
     assert_eq!(OffsetKey::read(&bytes(2)), None);
     assert_eq!(OffsetKey::read(b"\0"), None);
     assert!(matches!(OffsetKey::read(&bytes(1)[..5]), Some(Err(_))));
+}
+
+/// The offset of a transaction has its place once the marker is appended, and others are told of it once that is committed.
+#[test]
+fn between_marker_and_commit_an_offset_is_on_its_way() {
+    let mut offsets = Offsets::default();
+    let key = OffsetKey { group: "g".into(), topic: "t".into(), partition: 0 };
+    let put = |offsets: &mut Offsets, at: i64, offset: i64, transactional: bool| {
+        let (producer_id, producer_epoch) = if transactional { (9, 1) } else { (-1, -1) };
+        let batch = BatchInfo { producer_id, producer_epoch, transactional, offset: at, timestamp: 0 };
+        offsets.replay(&batch, &key, Some(&OffsetCommitValue { offset, ..OffsetCommitValue::default() }));
+    };
+    let told = |offsets: &Offsets| {
+        let offset = |found: Option<&super::offsets::Committed>| found.map(|found| found.offset);
+        let (stable, newest) = (offsets.stable("g", "t", 0), offsets.newest("g", "t", 0));
+        let (unstable, coming) = (offsets.is_unstable("g", "t", 0), offsets.is_on_its_way("g", "t", 0));
+        (offset(stable), offset(newest), unstable, coming)
+    };
+    put(&mut offsets, 0, 4, false);
+    assert_eq!(told(&offsets), (None, Some(4), false, true));
+    offsets.committed(1);
+    assert_eq!(told(&offsets), (Some(4), Some(4), false, false));
+    put(&mut offsets, 1, 7, true);
+    offsets.committed(2);
+    assert_eq!(told(&offsets), (Some(4), Some(4), true, false));
+    offsets.end_transaction(9, true, 2);
+    assert_eq!(told(&offsets), (Some(4), Some(7), false, true));
+    offsets.committed(3);
+    assert_eq!(told(&offsets), (Some(7), Some(7), false, false));
 }

@@ -44,6 +44,13 @@ pub(in crate::consumer) enum Purpose {
     Close,
 }
 
+impl Purpose {
+    /// The application did not ask for it.
+    fn is_automatic(self) -> bool {
+        matches!(self, Purpose::Auto | Purpose::Prepare)
+    }
+}
+
 /// A commit that is to be made or under way.
 #[derive(Clone, Debug)]
 pub(in crate::consumer) struct Commit {
@@ -66,6 +73,8 @@ pub(in crate::consumer) struct Commits {
     /// Asynchronous commits in flight, automatic ones included.
     pub in_flight: usize,
     sync_pending: bool,
+    /// A commit that nobody asked for is under way: one at its time, or before a rebalance.
+    automatic: bool,
     pub result: Option<Result<(), ClientError>>,
     /// An asynchronous commit found the member fenced: polls fail from now on.
     pub fenced: bool,
@@ -110,6 +119,7 @@ impl Consumer {
         if commit.offsets.is_empty() {
             return self.committed(now, commit, Ok(()), out);
         }
+        group.commits.automatic |= purpose.is_automatic();
         group.commits.waiting.push(commit);
         self.send_commits(now, out);
     }
@@ -123,6 +133,12 @@ impl Consumer {
         if group.auto_commit_at > now {
             let at = group.auto_commit_at;
             return group.wake_at(at);
+        }
+        // The consumer protocol's client has one under way at most, so that none overtakes another that is tried again, and
+        // begins none while it does not know its coordinator.
+        let modern = matches!(group.membership, Membership::Modern(_));
+        if modern && (group.commits.automatic || group.finder.node.is_none()) {
+            return;
         }
         group.auto_commit_at = now + interval;
         let at = group.auto_commit_at;
@@ -433,6 +449,7 @@ impl Consumer {
         let offsets = commit.offsets.into_iter().map(|(partition, offset)| (partition, offset.offset));
         let offsets: Vec<(TopicPartition, i64)> = offsets.collect();
         let group = self.group.as_mut().expect("only a consumer with a group.id gets here");
+        group.commits.automatic &= offsets.is_empty() || !commit.purpose.is_automatic();
         let id = group.id.clone();
         match &result {
             Ok(()) if offsets.is_empty() => {}
