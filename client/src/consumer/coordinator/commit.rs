@@ -442,6 +442,7 @@ impl Consumer {
             commit.retry_at = now + backoff.after(commit.failures, &mut self.rng);
             let group = self.group_mut();
             commit.failures = commit.failures.saturating_add(1);
+            group.commits.automatic |= commit.purpose.is_automatic();
             group.wake_at(commit.retry_at);
             group.commits.waiting.push(commit);
             return;
