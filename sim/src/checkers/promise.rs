@@ -24,6 +24,10 @@ pub const UNVERIFIED: &str = "transaction.partition.verification.enable=false";
 pub const FORGOTTEN: &str = "producer.id.expiration.ms below delivery.timeout.ms";
 /// Why a message may be there twice although each producer sent it once.
 pub const BY_HAND: &str = "a command sent it as well";
+/// Why nothing is promised of a topic's records any more.
+pub const DELETED: &str = "the topic was deleted";
+/// Why a copy may be there twice.
+pub const COPIED_TWICE: &str = "two groups copy it there";
 /// Why the loss of one replica may be the loss of all.
 pub const WITHOUT_ELR: &str = "a loss on one disk without eligible leader replicas";
 
@@ -254,7 +258,7 @@ impl Promise {
         let allowed = self.durability(topic).unclean;
         let data_loss = || if allowed { unclean.or(lost) } else { lost.or(unclean) };
         let weak_acks = || topic.and_then(|t| self.weak_acks.get(t).copied());
-        let deleted = || on(&self.deleted).then_some("the topic was deleted");
+        let deleted = || on(&self.deleted).then_some(DELETED);
         match name {
             "lost-write" if on(&self.transactional) => {
                 self.one_epoch().or_else(weak_acks).or_else(data_loss).or_else(deleted)
@@ -279,7 +283,7 @@ impl Promise {
             "duplicate" => {
                 let again = on(&self.not_idempotent).then_some("retries without idempotence");
                 let by_hand = on(&self.by_hand).then_some(BY_HAND);
-                let by_hand = by_hand.or(on(&self.copied_twice).then_some("two groups copy it there"));
+                let by_hand = by_hand.or(on(&self.copied_twice).then_some(COPIED_TWICE));
                 again.or(by_hand).or_else(|| self.forgotten(topic)).or_else(data_loss).or_else(deleted)
             }
             "ContiguousSequences" => self.forgotten(topic).or_else(data_loss),

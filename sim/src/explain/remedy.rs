@@ -62,13 +62,15 @@ const KINDS: [Kind; 8] = [
 ];
 
 /// What has nothing to do with copies on disks, so that more of them do not help.
-const NOT_OF_DATA: [&str; 6] = [
+const NOT_OF_DATA: [&str; 8] = [
     promise::READS_UNCOMMITTED,
     promise::SHARED_INSTANCE,
     promise::ONE_EPOCH,
     promise::UNVERIFIED,
     promise::FORGOTTEN,
     promise::BY_HAND,
+    promise::COPIED_TWICE,
+    promise::DELETED,
 ];
 
 impl Kind {
@@ -188,7 +190,10 @@ impl Change {
         for client in self.scenario.clients.iter_mut().filter(writes) {
             let changed: Vec<String> = settings
                 .iter()
-                .filter(|(n, v)| set(&mut client.config, n, v))
+                // Both are so by default.
+                .filter(|(n, v)| {
+                    client.config.get(*n).is_some_and(|known| known != v) && set(&mut client.config, n, v)
+                })
                 .map(|(n, v)| format!("{n}={v}"))
                 .collect();
             if !changed.is_empty() {
