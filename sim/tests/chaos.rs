@@ -70,14 +70,24 @@ fn a_hundred_fixed_schedules_are_the_same_runs() {
 fn what_is_found_under_chaos_is_found_with_fixed_steps() {
     let mut chaotic = json("chaos/chaos-small.json");
     chaotic["cluster"]["mutants"] = json!(["high-watermark-is-log-end"]);
-    chaotic["steps"][1]["chaos"]["faults"] = json!({ "power_off": 1, "stale_disk": 1, "wipe": 1 });
-    let mut covered = 0;
-    for seed in 1..=3 {
+    // What goes wrong does so when the losses are over: one of more brokers than are promised to lose nothing.
+    chaotic["clients"] =
+        json!({ "shop": { "producer": { "topic": "purchases", "rate": "50/s", "start": "later" } } });
+    let chaos = &mut chaotic["steps"][1]["chaos"];
+    (chaos["for"], chaos["swarm"], chaos["faults"]) =
+        (json!("20s"), json!(false), json!({ "power_off": 1, "wipe": 1 }));
+    chaotic["steps"].as_array_mut().unwrap().extend([json!({ "start": "shop" }), json!({ "wait": "2s" })]);
+    for seed in 1..=2 {
         let report = fixed_is_the_same(&chaotic, seed);
         assert_eq!(report.verdict, Verdict::Violation, "seed {seed}");
-        covered += report.schedule.iter().filter(|s| s.step["covered"] == true).count();
+        let covered = report.schedule.iter().filter(|s| s.step["covered"] == true).count();
+        assert!(covered > 2, "seed {seed}: {covered}");
+        // Without the word the same losses excuse it.
+        let mut schedule = report.schedule;
+        schedule.iter_mut().for_each(|s| drop(s.step.as_object_mut().unwrap().remove("covered")));
+        let excused = run(&chaos::fixed(&chaotic, &schedule).unwrap(), seed);
+        assert_eq!((&excused.digest, excused.verdict), (&report.digest, Verdict::Pass), "seed {seed}");
     }
-    assert!(covered > 3, "{covered}");
 }
 
 /// Whether enough others hold what is lost is judged when it is lost, whatever the file says.
