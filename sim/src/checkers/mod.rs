@@ -40,6 +40,7 @@ pub const NAMES: &[&str] = &[
     quorum::own_epoch_first::NAME,
     quorum::pre_vote_before_vote::NAME,
     quorum::metadata_log_matching::NAME,
+    quorum::flushed_before_counted::NAME,
     quorum::committed_metadata_never_lost::NAME,
     groups::SINGLE_OWNER,
     groups::OFFSET_MONOTONIC,

@@ -92,6 +92,8 @@ pub const CATALOGUE: &[Entry] = &[
     Entry { mutant: "zombie-not-fenced", checkers: &["NoZombieWrites"], run: ("transactions", 3) },
     Entry { mutant: "partition-not-added", checkers: &["HangingTransaction"], run: ("transactions", 1) },
     Entry { mutant: "marker-left-out", checkers: &["HangingTransaction"], run: ("transactions", 1) },
+    Entry { mutant: "late-marker-accepted", checkers: &["G1a", "lost-write"], run: ("late", 15) },
+    Entry { mutant: "late-end-accepted", checkers: &["G1a"], run: ("late", 11) },
     Entry {
         mutant: "last-stable-offset-off-by-one",
         checkers: &["precommitted-read"],
@@ -115,6 +117,7 @@ pub const CATALOGUE: &[Entry] = &[
         checkers: &["SingleOwnerPerGeneration"],
         run: ("replication", 1),
     },
+    Entry { mutant: "vote-not-persisted", checkers: &["OneVotePerEpoch"], run: ("elections", 3) },
     Entry { mutant: "two-votes", checkers: &["OneVotePerEpoch"], run: ("quorum", 4) },
     Entry { mutant: "vote-for-shorter-log", checkers: &["CommittedMetadataNeverLost"], run: ("quorum", 11) },
     Entry { mutant: "pre-vote-left-out", checkers: &["PreVoteBeforeVote"], run: ("chaos", 1) },
@@ -124,6 +127,7 @@ pub const CATALOGUE: &[Entry] = &[
         run: ("quorum", 11),
     },
     Entry { mutant: "metadata-committed-of-earlier-epoch", checkers: &["OwnEpochFirst"], run: ("chaos", 1) },
+    Entry { mutant: "voter-fetches-unflushed", checkers: &["FlushedBeforeCounted"], run: ("quorum", 1) },
     Entry { mutant: "new-sequence-on-retry", checkers: &["duplicate"], run: ("replication", 1) },
     Entry { mutant: "aborted-not-filtered", checkers: &["G1a"], run: ("transactions", 1) },
     Entry {
@@ -148,23 +152,7 @@ pub const UNPROVEN: &[(&str, &str)] = &[
         "What a consumer misses after an unclean election nobody had promised. `scenarios/anomalies` is the place for it (A04).",
     ),
     (
-        "voter-fetches-unflushed",
-        "It takes the power of a voter and a new leader at once, after which Kafka promises nothing: a leader itself counts what it has not flushed.",
-    ),
-    (
         "stale-fetch-accepted",
         "A fetch also names the epoch of its last record (KIP-595), which the leader compares with its log: that alone keeps replicas right, and what a consumer misses after an unclean election nobody had promised. `scenarios/anomalies` is the place for it (A04).",
-    ),
-    (
-        "late-marker-accepted",
-        "It takes a marker that arrives after its sender has given it up, asked again and been answered: exploration has not met it in a minute.",
-    ),
-    (
-        "late-end-accepted",
-        "It takes a request that arrives after its sender has given it up, asked again and been answered: exploration has not met it in a minute.",
-    ),
-    (
-        "vote-not-persisted",
-        "A voter has to die and be back while the epoch in which it voted is still being decided, and a process takes longer to start than most elections: exploration has not met it in a minute.",
     ),
 ];

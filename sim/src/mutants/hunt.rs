@@ -15,7 +15,8 @@ use crate::runner::{self, RunOptions};
 use crate::scenario::{self, Scenario};
 
 /// The scenarios that explore, in the order in which they are tried.
-pub const SCENARIOS: [&str; 6] = ["replication", "transactions", "chaos", "quorum", "groups", "unclean"];
+pub const SCENARIOS: [&str; 8] =
+    ["replication", "transactions", "chaos", "quorum", "groups", "unclean", "late", "elections"];
 
 /// Those in which nothing is excused: no disk loses anything, and unclean elections are allowed on one topic only.
 const STRICT: [&str; 2] = ["replication", "transactions"];

@@ -27,6 +27,7 @@ use crate::checkers::incarnations::Incarnations;
 use crate::checkers::positions::Positions;
 use crate::checkers::promise::Promise;
 use crate::checkers::quorum::Quorum;
+use crate::checkers::quorum::flushed_before_counted::Voter;
 use crate::checkers::replicas::Replicas;
 use crate::checkers::replicas::replication_quorum_superset::LeaderIsr;
 use crate::checkers::transactions::{Fate as TransactionFate, Reader, Transactions};
@@ -547,6 +548,7 @@ impl Observer {
                 if let Role::Node(id) = role {
                     self.promise.bit_flipped(id);
                     self.replicas.rotten(id);
+                    self.quorum.disk_lost(id);
                 }
                 self.tell(*at, &name, text.clone(), Tone::Bad);
             }
@@ -563,12 +565,14 @@ impl Observer {
         if let Role::Node(id) = role {
             self.replicas.process_event(id, event);
             match event {
+                ProcEvent::Running => self.quorum.process_started(id),
                 ProcEvent::Killed | ProcEvent::Exited { .. } | ProcEvent::Halted { .. } => {
                     self.replicas.process_gone(id)
                 }
                 ProcEvent::PowerLost { .. } => {
                     self.replicas.process_gone(id);
                     self.replicas.disk_lost(id, false);
+                    self.quorum.disk_lost(id);
                     let host = self.nodes.get(&id).map(|proc| world.host_of(*proc));
                     self.promise.power_lost(id, host.is_some_and(|host| world.has_lied(host)));
                 }
@@ -648,6 +652,9 @@ impl Observer {
                     running.into_iter().for_each(|broker| self.replicas.registered_unheard(broker));
                 }
             }
+            Event::MetadataCommitted { high_watermark } if !self.unchecked => {
+                self.metadata_committed(world, proc, id, *high_watermark);
+            }
             Event::BrokerRegistered { broker, broker_epoch, .. } if !self.unchecked => {
                 if let Some(image) = world.node(proc).map(|node| node.image())
                     && image.broker(*broker).is_some_and(|known| known.epoch == *broker_epoch)
@@ -707,6 +714,22 @@ impl Observer {
         self.transactions.topic_deleted(topic, &self.history);
         self.history.topic_deleted(topic);
         self.promise.topic_deleted(topic);
+    }
+
+    /// What a leader of the quorum commits is compared with what the other voters have flushed.
+    fn metadata_committed(&mut self, world: &World, proc: ProcId, id: i32, high_watermark: i64) {
+        let Some(raft) = world.node(proc).map(|node| node.raft()).filter(|raft| raft.is_leader()) else {
+            return;
+        };
+        let voter = |id: i32| {
+            let node = self.nodes.get(&id).and_then(|proc| world.node(*proc));
+            Voter {
+                id,
+                log: node.map(|node| (node.raft().log_end_offset(), node.raft().log().recovery_point())),
+            }
+        };
+        let voters: Vec<Voter> = raft.voters().ids().map(voter).collect();
+        self.quorum.leader_committed(id, high_watermark, &voters, raft.kraft_version() > 0);
     }
 
     /// The brokers whose registered process is the one that runs.

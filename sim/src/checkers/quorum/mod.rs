@@ -4,6 +4,7 @@
 
 pub(super) mod committed_metadata_never_lost;
 pub(super) mod election_safety;
+pub mod flushed_before_counted;
 pub(super) mod metadata_log_matching;
 pub(super) mod one_vote_per_epoch;
 pub(super) mod own_epoch_first;
@@ -14,6 +15,7 @@ use broker_core::event::{Event, RaftRole};
 use super::{Breach, Subject};
 use committed_metadata_never_lost::Committed;
 use election_safety::Leaders;
+use flushed_before_counted::{Appended, Voter};
 use metadata_log_matching::Batches;
 use one_vote_per_epoch::Votes;
 use own_epoch_first::Reigns;
@@ -28,6 +30,7 @@ pub struct Quorum {
     reigns: Reigns,
     batches: Batches,
     committed: Committed,
+    appended: Appended,
     breaches: Vec<Breach>,
 }
 
@@ -37,6 +40,7 @@ impl Quorum {
         match event {
             Event::MetadataAppended { batches } => {
                 for mark in batches {
+                    self.appended.appended(node, mark.base_offset, mark.last_offset + 1);
                     let broken = self.batches.appended(node, mark);
                     self.broken(metadata_log_matching::NAME, broken);
                 }
@@ -78,8 +82,25 @@ impl Quorum {
         }
     }
 
+    /// The leader committed: what is durable of the voters' logs, `changing` if voters come and go.
+    pub fn leader_committed(&mut self, node: i32, high_watermark: i64, voters: &[Voter], changing: bool) {
+        let early = self.appended.committed(node, high_watermark, voters, changing);
+        self.broken(flushed_before_counted::NAME, early);
+    }
+
+    /// A node has a new process.
+    pub fn process_started(&mut self, node: i32) {
+        self.appended.started(node);
+    }
+
+    /// What a node had flushed may be gone.
+    pub fn disk_lost(&mut self, node: i32) {
+        self.appended.disk_lost(node);
+    }
+
     /// A node's disk is an empty one: what it had voted and committed is not there any more.
     pub fn wiped(&mut self, node: i32) {
+        self.appended.disk_lost(node);
         self.votes.forget(node);
         self.committed.forget(node);
     }
