@@ -26,7 +26,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         mutant: "diverging-fetch-counts",
         checkers: &["LeaderCandidateCompleteness", "StrongIsr", "LeaderCompleteness"],
-        run: ("replication", 3),
+        run: ("transactions", 8),
     },
     Entry {
         mutant: "joins-below-epoch-start",
@@ -87,9 +87,9 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         mutant: "sequence-not-checked",
         checkers: &["ContiguousSequences", "duplicate", "nonmonotonic-send"],
-        run: ("replication", 3),
+        run: ("replication", 9),
     },
-    Entry { mutant: "zombie-not-fenced", checkers: &["NoZombieWrites"], run: ("transactions", 3) },
+    Entry { mutant: "zombie-not-fenced", checkers: &["NoZombieWrites"], run: ("late", 1) },
     Entry { mutant: "partition-not-added", checkers: &["HangingTransaction"], run: ("transactions", 1) },
     Entry { mutant: "marker-left-out", checkers: &["HangingTransaction"], run: ("transactions", 1) },
     Entry { mutant: "late-marker-accepted", checkers: &["G1a", "lost-write"], run: ("late", 15) },
@@ -128,7 +128,7 @@ pub const CATALOGUE: &[Entry] = &[
     },
     Entry { mutant: "metadata-committed-of-earlier-epoch", checkers: &["OwnEpochFirst"], run: ("chaos", 1) },
     Entry { mutant: "voter-fetches-unflushed", checkers: &["FlushedBeforeCounted"], run: ("quorum", 1) },
-    Entry { mutant: "new-sequence-on-retry", checkers: &["duplicate"], run: ("replication", 1) },
+    Entry { mutant: "new-sequence-on-retry", checkers: &["duplicate"], run: ("late", 1) },
     Entry { mutant: "aborted-not-filtered", checkers: &["G1a"], run: ("transactions", 1) },
     Entry {
         mutant: "partition-given-twice",
