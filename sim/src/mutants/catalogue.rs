@@ -50,7 +50,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         mutant: "fetch-above-high-watermark",
         checkers: &["ConsistentRead", "nonmonotonic-poll", "inconsistent-offsets"],
-        run: ("chaos", 2),
+        run: ("groups", 3),
     },
     Entry {
         mutant: "leader-not-from-isr",
@@ -109,7 +109,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         mutant: "commit-acked-unreplicated",
         checkers: &["CommittedOffsetMonotonic"],
-        run: ("groups", 4),
+        run: ("groups", 78),
     },
     Entry { mutant: "zombie-commit-accepted", checkers: &["CommittedOffsetMonotonic"], run: ("groups", 8) },
     Entry {
