@@ -715,6 +715,13 @@ impl ReplicaManager {
             | AppendError::InvalidTxnState { .. }
             | AppendError::CoordinatorFenced { .. }
             | AppendError::UnexpectedOffset { .. } => {
+                let partition = self.table.get(ix);
+                let (name, end) = (partition.name(), partition.log().log_end_offset());
+                ctx.event(|| Event::Warning {
+                    text: alloc::format!(
+                        "Unexpected error while processing data for partition {name} at offset {end}: {error}"
+                    ),
+                });
                 self.fetch_failed(ctx, ix, ErrorCode::UNKNOWN_SERVER_ERROR);
                 Trouble::Failed
             }

@@ -3,9 +3,10 @@
 //! It reads a topic as a member of a group, read_committed, and writes what it read to another topic: so many records,
 //! with the offsets behind them, in each transaction. Whatever dies, each record is in the other topic exactly once for
 //! who reads committed transactions. After an error that a transaction does not survive it aborts and does the same
-//! records again; after one that its producer does not survive it ends.
+//! records again, without those of partitions that the group has given to somebody else meanwhile; after one that its
+//! producer does not survive it ends.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -104,6 +105,8 @@ pub struct TransactionalClient {
     buffer: VecDeque<Source>,
     /// What is in the transaction.
     batch: Vec<Source>,
+    /// What the group took away since the transaction began.
+    taken: BTreeSet<TopicPartition>,
     /// The number of the first record of the transaction, and how many were handed over.
     first: u64,
     sent: u64,
@@ -153,6 +156,7 @@ impl TransactionalClient {
             doing: Doing::Initializing,
             buffer: VecDeque::new(),
             batch: Vec::new(),
+            taken: BTreeSet::new(),
             first: spec.first.0,
             sent: 0,
             transaction: spec.first.1,
@@ -265,7 +269,9 @@ impl TransactionalClient {
                 None => false,
                 Some(Ok(())) => {
                     self.tell_end(TransactionEnd::Aborted, out);
-                    for source in self.batch.drain(..).rev() {
+                    let taken = &self.taken;
+                    let own = self.batch.drain(..).filter(|source| !taken.contains(&source.partition));
+                    for source in own.rev() {
                         self.buffer.push_front(source);
                     }
                     self.doing = Doing::Polling { until: None };
@@ -346,6 +352,9 @@ impl TransactionalClient {
         let given_up = self.consumer.take_given_up();
         if !given_up.is_empty() {
             self.buffer.retain(|source| !given_up.contains(&source.partition));
+            if !self.batch.is_empty() {
+                self.taken.extend(given_up);
+            }
             if self.buffer.is_empty() && matches!(self.doing, Doing::Polling { .. }) {
                 // There is nothing left for which it would wait for more.
                 self.doing = Doing::Polling { until: None };
@@ -362,6 +371,7 @@ impl TransactionalClient {
         }
         let size = (self.spec.transaction_size.max(1) as usize).min(self.buffer.len());
         self.batch = self.buffer.drain(..size).collect();
+        self.taken.clear();
         self.first += self.sent;
         self.sent = 0;
         let (transactional_id, number) = (self.id.clone(), self.transaction);
@@ -392,7 +402,7 @@ impl TransactionalClient {
             self.doing = Doing::Working { record, until: due };
             return record > from;
         }
-        if self.aborts_on_purpose() {
+        if self.aborts_on_purpose() || self.batch.iter().any(|s| self.taken.contains(&s.partition)) {
             self.producer.flush();
             self.doing = Doing::Flushing;
             return true;

@@ -677,7 +677,8 @@ impl Observer {
                 self.transactions.producer(transactional_id, *producer_id);
             }
             Event::TransactionMarkerAppended { partition, producer_id, commit, offset, .. }
-                if !partition.topic.starts_with("__") =>
+                // One that does not know yet that it leads no more appends what its log will lose again.
+                if !partition.topic.starts_with("__") && !self.replicas.was_succeeded(id, partition) =>
             {
                 let at = self.history.partition(&partition.topic, partition.partition);
                 self.transactions.marker(at, *producer_id, *offset, *commit);

@@ -233,6 +233,11 @@ impl Consumer {
         });
     }
 
+    /// Whether the application wants to know what is given up, as with a `ConsumerRebalanceListener`.
+    fn has_listener(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.given_up.is_some())
+    }
+
     /// From now on, what is given up is kept for [`Consumer::take_given_up`].
     pub fn keep_given_up(&mut self) {
         if let Some(group) = &mut self.group {

@@ -468,7 +468,8 @@ impl Consumer {
                 self.modern().reconciling = Reconciling::Committing(resolved);
             }
             Reconciling::Committed(resolved) => self.take_assignment(now, resolved, out),
-            Reconciling::No if self.config.auto_commit && !can_commit => {}
+            // A rebalance listener runs in the application's poll, and nothing is given up before it did.
+            Reconciling::No if !can_commit && (self.config.auto_commit || self.has_listener()) => {}
             Reconciling::No => self.begin_reconciling(now, out),
         }
     }

@@ -256,6 +256,12 @@ impl Replicas {
         self.broken(at, broken.map(|text| (consistent_read::NAME, text)));
     }
 
+    /// Whether another broker leads a partition in a newer epoch than this one does.
+    pub fn was_succeeded(&self, node: i32, at: &TopicPartition) -> bool {
+        let known = self.topics.get(&at.topic).and_then(|topic| topic.get(at.partition as usize));
+        known.and_then(Partition::newest).is_some_and(|(_, leader)| leader != node)
+    }
+
     /// What the controller had committed before anybody could tell of it.
     pub fn refreshed(&mut self, at: &TopicPartition, state: &PartitionState) {
         let partition = self.partition(at);
