@@ -54,16 +54,6 @@ fn a_fixed_schedule_is_the_same_run() {
     fixed_is_the_same(&json("chaos/everything.json"), 6);
 }
 
-/// Minutes of it: `cargo test --release -p highwater-sim --test chaos -- --ignored`.
-#[test]
-#[ignore = "a sweep, for a release build"]
-fn a_hundred_fixed_schedules_are_the_same_runs() {
-    for path in ["chaos/chaos-small.json", "chaos/everything.json"] {
-        let chaotic = json(path);
-        (1..=100).for_each(|seed| drop(fixed_is_the_same(&chaotic, seed)));
-    }
-}
-
 /// A violation stays one although chaos has taken the power from one broker after the other: it chose them so that
 /// enough others had what each lost, and as fixed steps they say so.
 #[test]

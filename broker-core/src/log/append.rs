@@ -98,6 +98,7 @@ impl Log {
             TimestampType::LogAppendTime => now.wall_ms,
             TimestampType::CreateTime => -1,
         };
+        self.check_fits(&metas)?;
         self.write(now, disk, codecs, &pieces, &metas, log_append_time)
     }
 
@@ -221,6 +222,20 @@ impl Log {
         self.check_size(header.size_in_bytes())
     }
 
+    /// What a leader appends at once fits into a segment.
+    ///
+    /// Kafka asks this of what a follower appends, too, which then gives the partition up. It can be too large only where
+    /// segments are smaller than a fetch (`internal.segment.bytes`): delete horizons make the markers of a cleaned segment
+    /// three bytes longer, and the segment larger than it may be. Here the follower takes it as its leader has it.
+    fn check_fits(&self, metas: &[BatchMeta]) -> Result<(), AppendError> {
+        let size: usize = metas.iter().map(|b| b.size as usize).sum();
+        let limit = self.config.segment_bytes as usize;
+        if size > limit {
+            return Err(AppendError::RecordListTooLarge { log: self.name().into(), size, limit });
+        }
+        Ok(())
+    }
+
     fn check_size(&self, size: usize) -> Result<(), AppendError> {
         let limit = self.config.max_message_bytes as usize;
         if size > limit {
@@ -305,10 +320,6 @@ impl Log {
             return Ok(self.nothing_appended());
         };
         let bytes: usize = metas.iter().map(|b| b.size as usize).sum();
-        let limit = self.config.segment_bytes as usize;
-        if bytes > limit {
-            return Err(AppendError::RecordListTooLarge { log: self.name().into(), size: bytes, limit });
-        }
         for meta in metas {
             if meta.leader_epoch >= 0 && self.epochs.latest().is_none_or(|e| e.epoch != meta.leader_epoch) {
                 self.assign_epoch(disk, meta.leader_epoch, meta.base_offset);
