@@ -82,7 +82,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         mutant: "duplicate-window-of-one",
         checkers: &["duplicate", "ContiguousSequences"],
-        run: ("groups", 18),
+        run: ("late", 8),
     },
     Entry {
         mutant: "sequence-not-checked",
@@ -109,7 +109,7 @@ pub const CATALOGUE: &[Entry] = &[
     Entry {
         mutant: "commit-acked-unreplicated",
         checkers: &["CommittedOffsetMonotonic"],
-        run: ("groups", 78),
+        run: ("groups", 26),
     },
     Entry { mutant: "zombie-commit-accepted", checkers: &["CommittedOffsetMonotonic"], run: ("groups", 8) },
     Entry {
@@ -118,16 +118,20 @@ pub const CATALOGUE: &[Entry] = &[
         run: ("replication", 1),
     },
     Entry { mutant: "vote-not-persisted", checkers: &["OneVotePerEpoch"], run: ("elections", 3) },
-    Entry { mutant: "two-votes", checkers: &["OneVotePerEpoch"], run: ("quorum", 4) },
-    Entry { mutant: "vote-for-shorter-log", checkers: &["CommittedMetadataNeverLost"], run: ("quorum", 11) },
+    Entry { mutant: "two-votes", checkers: &["OneVotePerEpoch"], run: ("elections", 1) },
+    Entry {
+        mutant: "vote-for-shorter-log",
+        checkers: &["CommittedMetadataNeverLost"],
+        run: ("elections", 1),
+    },
     Entry { mutant: "pre-vote-left-out", checkers: &["PreVoteBeforeVote"], run: ("chaos", 1) },
     Entry {
         mutant: "metadata-committed-by-minority",
         checkers: &["CommittedMetadataNeverLost"],
-        run: ("quorum", 11),
+        run: ("elections", 1),
     },
     Entry { mutant: "metadata-committed-of-earlier-epoch", checkers: &["OwnEpochFirst"], run: ("chaos", 1) },
-    Entry { mutant: "voter-fetches-unflushed", checkers: &["FlushedBeforeCounted"], run: ("quorum", 1) },
+    Entry { mutant: "voter-fetches-unflushed", checkers: &["FlushedBeforeCounted"], run: ("chaos", 1) },
     Entry { mutant: "new-sequence-on-retry", checkers: &["duplicate"], run: ("late", 1) },
     Entry { mutant: "aborted-not-filtered", checkers: &["G1a"], run: ("transactions", 1) },
     Entry {
