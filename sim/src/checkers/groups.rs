@@ -219,6 +219,17 @@ impl Groups {
         }
     }
 
+    /// A coordinator that was succeeded says so late of what was written before, or of what will be lost: the offset does not
+    /// go back by that, and who commits after it may not go back behind it.
+    pub fn committed_late(&mut self, name: &Arc<str>, offsets: &[(TopicPartition, i64)]) {
+        let group = self.group(name);
+        for (partition, offset) in offsets {
+            if let Some(known) = group.committed.get_mut(partition) {
+                *known = (*known).max(*offset);
+            }
+        }
+    }
+
     fn owned_twice(&mut self, group: &Arc<str>, at: &TopicPartition, text: String) {
         if !self.shared.contains(group) {
             return self.breach(SINGLE_OWNER, at, text);
@@ -307,6 +318,18 @@ mod tests {
         for (offset, broken) in [(5, false), (5, false), (9, false), (8, true), (8, false), (9, false)] {
             assert_eq!(!commit(&mut groups, offset).is_empty(), broken, "{offset}");
         }
+    }
+
+    #[test]
+    fn who_speaks_late_sets_nothing_back() {
+        let mut groups = Groups::default();
+        commit(&mut groups, 9);
+        for (late, next) in [(5, 9), (12, 12)] {
+            groups.committed_late(&billing(), &[(tp(0), late)]);
+            assert_eq!(commit(&mut groups, next), [""; 0], "{late}");
+        }
+        groups.committed_late(&billing(), &[(tp(0), 20)]);
+        assert_eq!(commit(&mut groups, 13), ["CommittedOffsetMonotonic"]);
     }
 
     #[test]

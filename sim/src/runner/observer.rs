@@ -629,7 +629,14 @@ impl Observer {
         if !self.unchecked && !past {
             self.replicas.hear(id, event);
             self.quorum.hear(id, event);
-            self.groups.hear(event);
+            match event {
+                Event::OffsetsCommitted { group, offsets }
+                    if self.replicas.coordinates_no_more(id, group) =>
+                {
+                    self.groups.committed_late(group, offsets);
+                }
+                _ => self.groups.hear(event),
+            }
         }
         match event {
             // Nobody expects anything of the replicas of a topic that is gone.

@@ -32,6 +32,7 @@ pub(super) mod valid_high_watermark;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use broker_core::coordinator::{GROUP_TOPIC, partition_for};
 use broker_core::event::{BatchMark, ChangeReason, Event, PartitionState, TopicPartition};
 
 use super::storage::shutdowns::Shutdowns;
@@ -260,6 +261,13 @@ impl Replicas {
     pub fn was_succeeded(&self, node: i32, at: &TopicPartition) -> bool {
         let known = self.topics.get(&at.topic).and_then(|topic| topic.get(at.partition as usize));
         known.and_then(Partition::newest).is_some_and(|(_, leader)| leader != node)
+    }
+
+    /// Whether another broker coordinates a group in a newer epoch than this one does.
+    pub fn coordinates_no_more(&self, node: i32, group: &str) -> bool {
+        let Some(all) = self.topics.get(GROUP_TOPIC).filter(|all| !all.is_empty()) else { return false };
+        let of_group = &all[partition_for(group, all.len() as i32) as usize];
+        of_group.newest().is_some_and(|(_, leader)| leader != node)
     }
 
     /// What the controller had committed before anybody could tell of it.
