@@ -73,7 +73,7 @@ def nodes():
 def main():
     binary = str(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "highwater").resolve())
     scenario = sys.argv[2] if len(sys.argv) > 2 else "stop-broker-1"
-    seeds = sys.argv[3] if len(sys.argv) > 3 else "1..600"
+    seeds = sys.argv[3] if len(sys.argv) > 3 else "1..2400"
     # A process that is told to end does not leave the cluster behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
